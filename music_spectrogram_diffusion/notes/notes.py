@@ -1,0 +1,69 @@
+"""Notes as columns: what a piece of music is, between file and tokens."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Notes:
+  """Notes of a piece, one row each, in equally long columns.
+
+  Attributes:
+    onset: Start of each note, in seconds from the start of the piece.
+    offset: End of each note, in seconds, not before its onset.
+    pitch: MIDI pitch (or General MIDI drum), 0 to 127.
+    velocity: MIDI velocity, 1 to 127.
+    program: MIDI program counted from 0; 0 for drums.
+    is_drum: Whether the note is played by the drum kit.
+  """
+
+  onset: Float64[np.ndarray, " notes"]
+  offset: Float64[np.ndarray, " notes"]
+  pitch: Int32[np.ndarray, " notes"]
+  velocity: Int32[np.ndarray, " notes"]
+  program: Int32[np.ndarray, " notes"]
+  is_drum: Bool[np.ndarray, " notes"]
+
+  @classmethod
+  def from_columns(
+      cls, onset, offset, pitch, velocity, program=0, is_drum=False
+  ) -> "Notes":
+    """Builds notes from array-likes; scalars stand for whole columns."""
+    onset = np.atleast_1d(np.asarray(onset, np.float64))
+
+    def column(values, dtype):
+      return np.broadcast_to(np.asarray(values, dtype), onset.shape).copy()
+
+    return cls(
+        onset=onset.copy(),
+        offset=column(offset, np.float64),
+        pitch=column(pitch, np.int32),
+        velocity=column(velocity, np.int32),
+        program=column(program, np.int32),
+        is_drum=column(is_drum, np.bool_),
+    )
+
+  @classmethod
+  def concatenate(cls, parts: Sequence["Notes"]) -> "Notes":
+    """Joins the rows of several pieces, in the order given."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    return cls(**{
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in fields
+    })
+
+  def __len__(self) -> int:
+    return len(self.onset)
+
+  def __getitem__(self, index: np.ndarray | slice) -> "Notes":
+    """The rows that a mask, an array of row numbers or a slice picks."""
+    fields = [field.name for field in dataclasses.fields(self)]
+    return Notes(**{name: getattr(self, name)[index] for name in fields})
+
+  @property
+  def duration_s(self) -> float:
+    """End of the last note, in seconds; 0 without notes."""
+    return float(self.offset.max()) if len(self) else 0.0
