@@ -29,7 +29,7 @@ class Notes:
 
   @classmethod
   def from_columns(
-      cls, onset, offset, pitch, velocity, program=0, is_drum=False
+    cls, onset, offset, pitch, velocity, program=0, is_drum=False
   ) -> "Notes":
     """Builds notes from array-likes; scalars stand for whole columns."""
     onset = np.atleast_1d(np.asarray(onset, np.float64))
@@ -38,22 +38,24 @@ class Notes:
       return np.broadcast_to(np.asarray(values, dtype), onset.shape).copy()
 
     return cls(
-        onset=onset.copy(),
-        offset=column(offset, np.float64),
-        pitch=column(pitch, np.int32),
-        velocity=column(velocity, np.int32),
-        program=column(program, np.int32),
-        is_drum=column(is_drum, np.bool_),
+      onset=onset.copy(),
+      offset=column(offset, np.float64),
+      pitch=column(pitch, np.int32),
+      velocity=column(velocity, np.int32),
+      program=column(program, np.int32),
+      is_drum=column(is_drum, np.bool_),
     )
 
   @classmethod
   def concatenate(cls, parts: Sequence["Notes"]) -> "Notes":
     """Joins the rows of several pieces, in the order given."""
     fields = [field.name for field in dataclasses.fields(cls)]
-    return cls(**{
+    return cls(
+      **{
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in fields
-    })
+      }
+    )
 
   def __len__(self) -> int:
     return len(self.onset)
