@@ -1,0 +1,40 @@
+# Each target sets up what it needs in .venv: `make render`, `make test`.
+
+PYTHON ?= python3
+SONG ?= examples/freedoom.mid
+OUT ?= out
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: render test format clean
+
+render: .venv/core
+	mkdir -p $(OUT)
+	$(BIN)/spec-diff render $(SONG) -o $(OUT) --plot --overwrite
+
+test: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q
+
+format: .venv/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv $(OUT)
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# Stamps: touched after an install, so that the next call skips it.
+.venv/core: $(BIN)/python setup.py constraints-dev.txt
+	$(PIP) -c constraints-dev.txt -e .
+	touch $@
+
+# tinysoundfont's pyaudio has no wheel and is needed for live playback alone.
+.venv/test: .venv/core
+	$(PIP) -c constraints-dev.txt -e '.[test,eval]'
+	$(PIP) -c constraints-dev.txt --no-deps tinysoundfont
+	touch $@

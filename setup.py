@@ -1,0 +1,65 @@
+"""Packaging of music_spectrogram_diffusion: pip install ."""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+_INIT = (_ROOT / "music_spectrogram_diffusion" / "__init__.py").read_text()
+
+setuptools.setup(
+  name="music-spectrogram-diffusion",
+  version=re.search(r'__version__ = "(.+)"', _INIT).group(1),
+  description="Neural synthesis of multi-instrument music: MIDI in, audio out.",
+  long_description=(_ROOT / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  license_files=["LICENSE"],
+  packages=setuptools.find_packages(include=["music_spectrogram_diffusion*"]),
+  package_data={"music_spectrogram_diffusion": ["pretrained/**"]},
+  python_requires=">=3.11,<3.14",
+  install_requires=[
+    "flax>=0.12.6",
+    "gin-config>=0.5",
+    "jax>=0.10,<0.12",
+    "jaxtyping>=0.3",
+    "matplotlib>=3.8",
+    "mido>=1.3,<2",
+    "numpy>=2.0,<3",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11.30",
+    "rich>=13.7",
+    "safetensors>=0.5",
+    "soundfile>=0.13",
+    "soxr>=1.0",
+    "typer>=0.16",
+  ],
+  extras_require={
+    "data": [
+      "apache-beam",
+      "note-seq",
+      "seqio",
+      "tensorflow",
+      "tensorflow-datasets",
+    ],
+    "train": ["clu", "grain"],
+    "web": ["gradio"],
+    "eval": ["mir_eval", "scipy"],
+    "convert": ["tensorstore"],
+    "test": [
+      "beartype>=0.18",
+      "hypothesis>=6.100",
+      "psutil>=5.9",
+      "pytest>=8",
+      "pytest-xdist>=3.5",
+      "ruff>=0.15",
+      "scipy>=1.13",
+    ],
+    # Apart from `test`, because torch is as large as everything else together.
+    "parity": ["diffusers", "torch"],
+  },
+  entry_points={
+    "console_scripts": ["spec-diff=music_spectrogram_diffusion.cli.main:main"]
+  },
+)

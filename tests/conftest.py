@@ -1,0 +1,14 @@
+"""What every test runs under: checked signatures, CPU, strict promotion."""
+
+import os
+
+# Before JAX is imported, and inherited by tests that start processes.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+
+import jaxtyping
+
+jaxtyping.install_import_hook(
+  "music_spectrogram_diffusion", "beartype.beartype"
+)
