@@ -1,10 +1,10 @@
 """Notes as columns: what a piece of music is, between file and tokens."""
 
-import dataclasses
 from collections.abc import Sequence
+import dataclasses
 
-import numpy as np
 from jaxtyping import Bool, Float64, Int32
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
