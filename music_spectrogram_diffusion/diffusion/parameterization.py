@@ -1,0 +1,216 @@
+"""What a network's output means: eps, x0, both, v, or a preconditioned x0.
+
+All of them are linear in x0 and eps, so given z_t and its log-SNR each one
+converts into the others. `logsnr` has one value per example, in nats.
+"""
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float, Float32
+import numpy as np
+
+from music_spectrogram_diffusion.diffusion import schedules
+
+
+def eps_to_x0(
+  eps: Float[Array, "batch *dims"],
+  z_t: Float[Array, "batch *dims"],
+  logsnr: Float[Array, " batch"],
+) -> Float[Array, "batch *dims"]:
+  """Clean array; an error of eps grows by sigma / alpha, 22026 at -20 nats."""
+  alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
+  return (z_t - sigma * eps) / alpha
+
+
+def x0_to_eps(
+  x0: Float[Array, "batch *dims"],
+  z_t: Float[Array, "batch *dims"],
+  logsnr: Float[Array, " batch"],
+) -> Float[Array, "batch *dims"]:
+  """Noise; an error of x0 grows by alpha / sigma, 22026 at +20 nats."""
+  alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
+  return (z_t - alpha * x0) / sigma
+
+
+def x0_eps_to_v(
+  x0: Float[Array, "batch *dims"],
+  eps: Float[Array, "batch *dims"],
+  logsnr: Float[Array, " batch"],
+) -> Float[Array, "batch *dims"]:
+  """v = alpha * eps - sigma * x0: how z_t turns from x0 towards eps.
+
+  Salimans and Ho 2022, https://arxiv.org/abs/2202.00512, section 4.
+  """
+  alpha, sigma = schedules.alpha_sigma(logsnr, x0.ndim)
+  return alpha * eps - sigma * x0
+
+
+def v_to_x0(
+  v: Float[Array, "batch *dims"],
+  z_t: Float[Array, "batch *dims"],
+  logsnr: Float[Array, " batch"],
+) -> Float[Array, "batch *dims"]:
+  """Clean array; errors of v never grow."""
+  alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
+  return alpha * z_t - sigma * v
+
+
+def v_to_eps(
+  v: Float[Array, "batch *dims"],
+  z_t: Float[Array, "batch *dims"],
+  logsnr: Float[Array, " batch"],
+) -> Float[Array, "batch *dims"]:
+  """Noise; errors of v never grow."""
+  alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
+  return sigma * z_t + alpha * v
+
+
+class Parameterization(abc.ABC):
+  """How a network sees z_t, and what its output says about x0 and eps.
+
+  Attributes:
+    num_outputs: Channels of the output, in multiples of those of z_t.
+  """
+
+  num_outputs: ClassVar[int] = 1
+
+  def network_input(
+    self, z_t: Float[Array, "batch *dims"], logsnr: Float[Array, " batch"]
+  ) -> Float[Array, "batch *dims"]:
+    """What the network is given for `z_t`: `z_t` itself, unless overridden."""
+    del logsnr
+    return z_t
+
+  @abc.abstractmethod
+  def predict(
+    self,
+    output: Float[Array, "batch *dims outputs"],
+    z_t: Float[Array, "batch *dims channels"],
+    logsnr: Float[Array, " batch"],
+  ) -> tuple[
+    Float[Array, "batch *dims channels"], Float[Array, "batch *dims channels"]
+  ]:
+    """The x0 and the eps that an output stands for; they add up to `z_t`."""
+
+  @abc.abstractmethod
+  def target(
+    self,
+    x0: Float[Array, "batch *dims channels"],
+    eps: Float[Array, "batch *dims channels"],
+    z_t: Float[Array, "batch *dims channels"],
+    logsnr: Float[Array, " batch"],
+  ) -> Float[Array, "batch *dims outputs"]:
+    """The output for which `predict` gives back `x0` and `eps`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Eps(Parameterization):
+  """The output is the noise, as in the paper."""
+
+  def predict(self, output, z_t, logsnr):
+    return eps_to_x0(output, z_t, logsnr), output
+
+  def target(self, x0, eps, z_t, logsnr):
+    del x0, z_t, logsnr
+    return eps
+
+
+@dataclasses.dataclass(frozen=True)
+class X0(Parameterization):
+  """The output is the clean array."""
+
+  def predict(self, output, z_t, logsnr):
+    return output, x0_to_eps(output, z_t, logsnr)
+
+  def target(self, x0, eps, z_t, logsnr):
+    del eps, z_t, logsnr
+    return x0
+
+
+@dataclasses.dataclass(frozen=True)
+class V(Parameterization):
+  """The output is v = alpha * eps - sigma * x0."""
+
+  def predict(self, output, z_t, logsnr):
+    return v_to_x0(output, z_t, logsnr), v_to_eps(output, z_t, logsnr)
+
+  def target(self, x0, eps, z_t, logsnr):
+    del z_t
+    return x0_eps_to_v(x0, eps, logsnr)
+
+
+@dataclasses.dataclass(frozen=True)
+class X0AndEps(Parameterization):
+  """The output is x0, then eps, along the channels; sigma² weighs the two.
+
+  x0 = sigma² * x0_output + alpha² * (x0 of eps_output): each half counts where
+  it is the better one (Salimans and Ho 2022, https://arxiv.org/abs/2202.00512,
+  section 4).
+  """
+
+  num_outputs: ClassVar[int] = 2
+
+  def predict(self, output, z_t, logsnr):
+    x0, eps = jnp.split(output, 2, axis=-1)
+    alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
+    return (
+      sigma**2 * x0 + alpha * (z_t - sigma * eps),
+      alpha**2 * eps + sigma * (z_t - alpha * x0),
+    )
+
+  def target(self, x0, eps, z_t, logsnr):
+    del z_t, logsnr
+    return jnp.concatenate([x0, eps], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EDM(Parameterization):
+  """Preconditioning that keeps input and target at unit variance.
+
+  Karras et al. 2022, https://arxiv.org/abs/2206.00364, section 5, around a
+  mean and for alpha² + sigma² = 1. With s the deviation, r = z_t - alpha * mean
+  and d² = alpha² s² + sigma², the paper's
+
+    x0 = mean + (alpha s² / d²) r + (s sigma / d) output
+
+  is a rotation of (r / d, output) into ((x0 - mean) / s, eps) by the angle
+  whose cosine is alpha s / d and whose sine is sigma / d. Written so, x0, eps
+  and target are exact at every log-SNR.
+
+  Attributes:
+    mean: Mean of x0 in each bin.
+    deviation: Deviation of x0 in each bin, above 0: sigma_data. Less than the
+      marginal one where the condition tells much about x0.
+  """
+
+  mean: Float32[Array | np.ndarray, " mel_bins"]
+  deviation: Float32[Array | np.ndarray, " mel_bins"]
+
+  def _rotation(self, logsnr, ndim):
+    """Cosine and sine of the angle, and 1 / d; [batch, 1, ..., mel_bins]."""
+    alpha, sigma = schedules.alpha_sigma(logsnr, ndim)
+    scale = 1.0 / jnp.sqrt((alpha * self.deviation) ** 2 + sigma**2)
+    return alpha * self.deviation * scale, sigma * scale, scale
+
+  def network_input(
+    self, z_t: Float[Array, "batch *dims"], logsnr: Float[Array, " batch"]
+  ) -> Float[Array, "batch *dims"]:
+    """`z_t` shifted to zero mean and scaled to unit variance."""
+    alpha, _ = schedules.alpha_sigma(logsnr, z_t.ndim)
+    _, _, scale = self._rotation(logsnr, z_t.ndim)
+    return scale * (z_t - alpha * self.mean)
+
+  def predict(self, output, z_t, logsnr):
+    cosine, sine, _ = self._rotation(logsnr, z_t.ndim)
+    unit = self.network_input(z_t, logsnr)
+    x0 = self.mean + self.deviation * (cosine * unit + sine * output)
+    return x0, sine * unit - cosine * output
+
+  def target(self, x0, eps, z_t, logsnr):
+    del z_t
+    cosine, sine, _ = self._rotation(logsnr, x0.ndim)
+    return sine * (x0 - self.mean) / self.deviation - cosine * eps

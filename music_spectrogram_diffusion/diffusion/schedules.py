@@ -1,0 +1,155 @@
+"""Noise schedules: how the log-SNR falls as time goes from 0 to 1.
+
+A noisy array is z_t = alpha * x0 + sigma * eps with alpha² + sigma² = 1, and
+logsnr = ln(alpha² / sigma²), in nats (Kingma et al. 2021,
+https://arxiv.org/abs/2107.00630).
+"""
+
+import abc
+import dataclasses
+import functools
+import math
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+import numpy as np
+
+
+def alpha_sigma(
+  logsnr: Float[Array, " batch"], ndim: int
+) -> tuple[Float[Array, "batch *ones"], Float[Array, "batch *ones"]]:
+  """Signal and noise amplitudes, shaped to broadcast over `ndim` axes.
+
+  Both keep full relative precision where they are small.
+
+  Args:
+    logsnr: Log-SNR of each example, in nats.
+    ndim: Number of axes of the arrays to be scaled, the batch included.
+
+  Returns:
+    Alpha and sigma, of shape [batch, 1, ..., 1].
+  """
+  logsnr = lax.expand_dims(logsnr, range(1, ndim))
+  return jnp.sqrt(jax.nn.sigmoid(logsnr)), jnp.sqrt(jax.nn.sigmoid(-logsnr))
+
+
+class Schedule(abc.ABC):
+  """Log-SNR as a function of time, and the times at which to sample."""
+
+  @abc.abstractmethod
+  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Log-SNR at `time`, in nats; never rises with time."""
+
+  def times(self, num_steps: int) -> Float[Array, " levels"]:
+    """Times of `num_steps` equal steps and of their end, from 1 to 0."""
+    if num_steps < 1:
+      raise ValueError(f"Expected at least 1 sampling step, got {num_steps}.")
+    # By NumPy: XLA divides by multiplying with an inexact reciprocal.
+    return jnp.asarray(np.arange(num_steps, -1, -1) / num_steps, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineSchedule(Schedule):
+  """Log-SNR of -2 ln tan(a t + b), the paper's schedule.
+
+  Nichol and Dhariwal 2021, https://arxiv.org/abs/2102.09672, as a continuous
+  function between two bounds (Salimans and Ho 2022,
+  https://arxiv.org/abs/2202.00512).
+
+  Attributes:
+    logsnr_min: Log-SNR at time 1, in nats.
+    logsnr_max: Log-SNR at time 0, in nats.
+  """
+
+  logsnr_min: float = -20.0
+  logsnr_max: float = 20.0
+
+  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Log-SNR at `time` in [0, 1]; exactly the bounds at both ends."""
+    # The cosine of the angle is written as the sine of its complement: near
+    # time 1 float32 does not resolve how far the angle is from pi / 2.
+    first = math.atan(math.exp(-0.5 * self.logsnr_max))
+    last = math.atan(math.exp(0.5 * self.logsnr_min))
+    span = 0.5 * math.pi - first - last
+    cosine = jnp.sin(span * (1.0 - time) + last)
+    sine = jnp.sin(span * time + first)
+    return 2.0 * (jnp.log(cosine) - jnp.log(sine))
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearBetaSchedule(Schedule):
+  """Noise added at a rate beta(t) that grows linearly with time.
+
+  The continuous form of Ho et al. 2020, https://arxiv.org/abs/2006.11239, as
+  in Song et al. 2021, https://arxiv.org/abs/2011.13456, appendix C:
+  alpha² = exp(-integral of beta).
+
+  Attributes:
+    beta_min: Rate at time 0, per unit of time.
+    beta_max: Rate at time 1, per unit of time.
+    logsnr_max: Cap of the log-SNR, which would be infinite at time 0; in nats.
+  """
+
+  beta_min: float = 0.1
+  beta_max: float = 20.0
+  logsnr_max: float = 20.0
+
+  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Log-SNR at `time` in [0, 1], at most `logsnr_max`."""
+    slope = self.beta_max - self.beta_min
+    integral = time * (self.beta_min + 0.5 * slope * time)
+    cleanest = math.log1p(math.exp(-self.logsnr_max))
+    return -jnp.log(jnp.expm1(jnp.maximum(integral, cleanest)))
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredCosineSchedule(Schedule):
+  """The discrete schedule of diffusers, `squaredcos_cap_v2`.
+
+  Level i of `num_levels` has the time i / num_levels, so the noisiest one has
+  0.999 and the least noisy one 0. Below it lies the clean level, at
+  -1 / num_levels. Nichol and Dhariwal 2021, https://arxiv.org/abs/2102.09672.
+
+  Attributes:
+    num_levels: Number of noise levels.
+    offset: Shift of the cosine, which keeps the first beta from vanishing.
+    max_beta: Cap of the betas.
+  """
+
+  num_levels: int = 1000
+  offset: float = 0.008
+  max_beta: float = 0.999
+
+  @functools.cached_property
+  def _logsnr_table(self) -> Float[np.ndarray, " levels"]:
+    """Log-SNR of the clean level, then of levels 0 to num_levels - 1."""
+    progress = np.arange(self.num_levels + 1) / self.num_levels
+    angle = (progress + self.offset) / (1.0 + self.offset) * np.pi / 2
+    squared_cosine = np.cos(angle) ** 2
+    betas = 1.0 - squared_cosine[1:] / squared_cosine[:-1]
+    betas = np.minimum(betas, self.max_beta)
+    signal = np.cumprod(1.0 - betas)  # alpha²
+    logsnr = np.log(signal) - np.log1p(-signal)
+    return np.append(np.inf, logsnr).astype(np.float32)
+
+  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Log-SNR of the level nearest to `time`; infinite at the clean level."""
+    level = jnp.round(time * self.num_levels).astype(jnp.int32)
+    row = jnp.clip(level + 1, 0, self.num_levels)
+    return jnp.asarray(self._logsnr_table)[row]
+
+  def times(self, num_steps: int) -> Float[Array, " levels"]:
+    """Every (num_levels // num_steps)-th level down to 0, then the clean one.
+
+    This is the "leading" spacing that diffusers uses for this model; with
+    fewer steps than levels it begins below the noisiest level.
+    """
+    if not 1 <= num_steps <= self.num_levels:
+      raise ValueError(
+        f"Expected 1 to {self.num_levels} sampling steps, got {num_steps}."
+      )
+    stride = self.num_levels // num_steps
+    levels = np.append(stride * np.arange(num_steps - 1, -1, -1), -1)
+    return jnp.asarray(levels / self.num_levels, jnp.float32)
