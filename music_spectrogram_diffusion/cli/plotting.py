@@ -1,0 +1,187 @@
+"""Pictures of a rendering: the piano roll over the log-mel spectrogram."""
+
+import io
+
+from jaxtyping import Float, Float32
+from matplotlib import collections as mpl_collections
+from matplotlib import colormaps, patches, ticker
+from matplotlib import figure as mpl_figure
+import numpy as np
+
+from music_spectrogram_diffusion.audio import SpectrogramConfig
+from music_spectrogram_diffusion.notes import Notes, program_name
+
+_INCHES_PER_SECOND = 0.2
+_MIN_INCHES, _MAX_INCHES = 9.0, 36.0
+_MAX_LEGEND = 16
+_DRUMS = -1
+_DRUM_COLOR = "0.35"
+_TICKS_HZ = (100, 200, 500, 1000, 2000, 4000, 8000)
+
+
+class MelOverview:
+  """A spectrogram of any length, in bounded memory.
+
+  Holds means over as many frames as it takes to stay under `max_columns`
+  columns: a power of two, which doubles while the piece grows.
+
+  Attributes:
+    frames_per_column: How many frames a column now stands for.
+  """
+
+  def __init__(self, max_columns: int = 4096):
+    self.frames_per_column = 1
+    self._max_columns = max_columns
+    self._num_columns = 0
+    self._columns: np.ndarray | None = None
+    self._rest: np.ndarray | None = None
+
+  def append(self, log_mel: Float[np.ndarray, "frames mel_bins"]) -> None:
+    """Adds the next frames of the piece."""
+    mel_bins = log_mel.shape[1]
+    if self._columns is None:
+      self._columns = np.empty((self._max_columns, mel_bins), np.float32)
+      self._rest = np.empty((0, mel_bins), np.float32)
+    frames = np.concatenate([self._rest, log_mel])
+    while self._num_columns + self._full_columns(frames) > self._max_columns:
+      frames = self._halve(frames)
+    count = self._full_columns(frames)
+    used = count * self.frames_per_column
+    groups = frames[:used].reshape(count, self.frames_per_column, mel_bins)
+    end = self._num_columns + count
+    self._columns[self._num_columns : end] = groups.mean(axis=1)
+    self._num_columns = end
+    self._rest = frames[used:].copy()
+
+  def columns(self) -> Float32[np.ndarray, "columns mel_bins"]:
+    """The spectrogram so far; the last column may stand for fewer frames."""
+    if self._columns is None:
+      return np.zeros((0, 1), np.float32)
+    whole = self._columns[: self._num_columns]
+    if not len(self._rest):
+      return whole
+    return np.concatenate([whole, self._rest.mean(axis=0, keepdims=True)])
+
+  def _full_columns(self, frames) -> int:
+    return len(frames) // self.frames_per_column
+
+  def _halve(self, frames):
+    """Joins columns in pairs; an odd last one goes back before `frames`."""
+    pairs = self._num_columns // 2
+    if self._num_columns % 2:
+      odd = self._columns[2 * pairs : 2 * pairs + 1]
+      frames = np.concatenate([odd.repeat(self.frames_per_column, 0), frames])
+    paired = self._columns[: 2 * pairs].reshape(pairs, 2, -1).mean(axis=1)
+    self._columns[:pairs] = paired
+    self._num_columns = pairs
+    self.frames_per_column *= 2
+    return frames
+
+
+def draw_rendering(
+  notes: Notes,
+  log_mel: Float[np.ndarray, "columns mel_bins"],
+  *,
+  config: SpectrogramConfig,
+  frames_per_column: int = 1,
+  title: str = "",
+) -> mpl_figure.Figure:
+  """Draws the notes above the spectrogram that was made from them.
+
+  Args:
+    notes: The piece; drums are drawn grey, other programs in colours.
+    log_mel: Natural-log mel spectrogram, from the start of the piece.
+    config: How the spectrogram was computed.
+    frames_per_column: Frames that a column stands for; more than one in an
+      overview.
+    title: Line on top.
+
+  Returns:
+    A figure that no window owns, to `savefig`.
+  """
+  duration_s = len(log_mel) * frames_per_column / config.frame_rate
+  width = np.clip(_INCHES_PER_SECOND * duration_s, _MIN_INCHES, _MAX_INCHES)
+  figure = mpl_figure.Figure(figsize=(width, 6.0), layout="constrained")
+  roll, mel = figure.subplots(2, sharex=True)
+  _draw_roll(roll, notes)
+  image = mel.imshow(
+    log_mel.T,
+    aspect="auto",
+    origin="lower",
+    cmap="magma",
+    vmin=config.mel_range[0],
+    vmax=config.mel_range[1],
+    extent=(0.0, duration_s, -0.5, config.n_mels - 0.5),
+  )
+  _label_frequencies(mel, config)
+  mel.set_xlim(0.0, duration_s)
+  mel.set_xlabel("time (s)")
+  figure.colorbar(image, ax=mel, label="log mel", pad=0.01)
+  figure.suptitle(title, fontsize="medium", parse_math=False)
+  return figure
+
+
+def png(figure: mpl_figure.Figure) -> bytes:
+  """The figure as the bytes of a PNG file."""
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png", dpi=100)
+  return buffer.getvalue()
+
+
+def _draw_roll(axes, notes: Notes) -> None:
+  program = np.where(notes.is_drum, _DRUMS, notes.program)
+  programs, row = np.unique(program, return_inverse=True)
+  palette = colormaps["tab20"].colors
+  others = np.cumsum(programs != _DRUMS) - 1
+  colors = [
+    _DRUM_COLOR if p == _DRUMS else palette[i % len(palette)]
+    for p, i in zip(programs, others, strict=True)
+  ]
+  # Drum hits have no length of their own; a short note is still to be seen.
+  offset = np.maximum(notes.offset, notes.onset + 0.02)
+  corners = [
+    (notes.onset, notes.pitch - 0.5),
+    (offset, notes.pitch - 0.5),
+    (offset, notes.pitch + 0.5),
+    (notes.onset, notes.pitch + 0.5),
+  ]
+  boxes = np.stack([np.stack(corner, -1) for corner in corners], axis=1)
+  for i, color in enumerate(colors):
+    axes.add_collection(
+      mpl_collections.PolyCollection(
+        boxes[row == i], facecolors=[color], linewidths=0
+      )
+    )
+  low, high = (notes.pitch.min(), notes.pitch.max()) if len(notes) else (48, 72)
+  axes.set_ylim(low - 2, high + 2)
+  axes.set_ylabel("pitch")
+  axes.yaxis.set_major_locator(ticker.MultipleLocator(12))
+  axes.grid(axis="y", alpha=0.3)
+  handles = [
+    patches.Patch(
+      color=color, label="Drums" if p == _DRUMS else program_name(int(p))
+    )
+    for p, color in zip(programs, colors, strict=True)
+  ]
+  if handles:
+    axes.legend(
+      handles=handles[:_MAX_LEGEND],
+      loc="upper left",
+      bbox_to_anchor=(1.0, 1.0),
+      fontsize="x-small",
+      frameon=False,
+    )
+
+
+def _label_frequencies(axes, config: SpectrogramConfig) -> None:
+  """Marks round frequencies on an axis that counts mel bins."""
+
+  def hz_to_mel(frequency_hz):
+    return np.log1p(np.asarray(frequency_hz) / 700.0)
+
+  low, high = hz_to_mel(config.fmin), hz_to_mel(config.fmax)
+  ticks_hz = [hz for hz in _TICKS_HZ if config.fmin < hz <= config.fmax]
+  # Bin b peaks at edge b + 1 of n_mels + 2 evenly spaced ones.
+  position = (hz_to_mel(ticks_hz) - low) / (high - low)
+  axes.set_yticks(position * (config.n_mels + 1) - 1, labels=ticks_hz)
+  axes.set_ylabel("frequency (Hz)")
