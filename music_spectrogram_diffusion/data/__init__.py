@@ -1,0 +1,20 @@
+"""Training data: generated pieces, soundfont rendering, batches of windows.
+
+Imports the rooms `notes` and `audio`; no networks.
+"""
+
+from music_spectrogram_diffusion.data.generator import generate_piece
+from music_spectrogram_diffusion.data.songs import prepare_songs
+from music_spectrogram_diffusion.data.soundfont import (
+  SoundfontRenderer,
+  find_soundfont,
+)
+from music_spectrogram_diffusion.data.windows import WindowBatches
+
+__all__ = [
+  "SoundfontRenderer",
+  "WindowBatches",
+  "find_soundfont",
+  "generate_piece",
+  "prepare_songs",
+]

@@ -1,0 +1,155 @@
+"""Training batches: random windows of prepared songs."""
+
+from collections.abc import Iterator
+import dataclasses
+import functools
+from pathlib import Path
+
+from jaxtyping import Shaped
+import numpy as np
+
+from music_spectrogram_diffusion import notes as notes_lib
+from music_spectrogram_diffusion.audio import SpectrogramConfig
+from music_spectrogram_diffusion.data import songs
+
+Batch = dict[str, Shaped[np.ndarray, "batch ..."]]
+
+_MAX_DRAWS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowBatches:
+  """An endless, seeded sequence of batches, each a function of its number.
+
+  A window starts at a random frame, all frames of all songs being equally
+  likely; its context is what precedes it. Windows with more than `max_tokens`
+  tokens are left out. The directory must not change while it is in use.
+
+  Attributes:
+    directory: Where `songs.prepare_songs` wrote.
+    vocabulary: Ids of the note tokens.
+    config: The spectrogram's shape.
+    batch_size: Windows of a batch.
+    max_tokens: Length that note tokens are padded to.
+    segment_frames: Frames of a window, and the most of its context.
+    start_probability: Share of windows at the start of a song, which have no
+      context.
+    short_context_probability: Share of windows whose context is cut to a
+      random length.
+    seed: Another seed gives other windows.
+  """
+
+  directory: str | Path
+  vocabulary: notes_lib.Vocabulary
+  config: SpectrogramConfig
+  batch_size: int
+  max_tokens: int
+  segment_frames: int = 256
+  start_probability: float = 0.1
+  short_context_probability: float = 0.1
+  seed: int = 0
+
+  def __post_init__(self):
+    if not self._paths:
+      raise ValueError(
+        f"Expected prepared songs in {self.directory}, found none; make some"
+        " with `spec-diff prepare soundfont`."
+      )
+
+  def __iter__(self) -> Iterator[Batch]:
+    return self.batches()
+
+  def batches(self, first_step: int = 0) -> Iterator[Batch]:
+    """All batches from `first_step` on: how a training run is resumed."""
+    step = first_step
+    while True:
+      yield self.batch(step)
+      step += 1
+
+  def batch(self, step: int) -> Batch:
+    """The batch of a step, always the same for the same songs and settings.
+
+    Returns:
+      `note_tokens` [batch, tokens] int32, padded with 0; `context` and
+      `targets` [batch, frames, mel] float32, natural log-mel with silence
+      where the masks `context_mask` and `targets_mask` [batch, frames] are
+      False. Valid frames come first.
+    """
+    rng = np.random.default_rng([self.seed, step])
+    windows = [self._draw(rng) for _ in range(self.batch_size)]
+    return {
+      name: np.stack([window[name] for window in windows])
+      for name in windows[0]
+    }
+
+  @functools.cached_property
+  def _paths(self) -> list[Path]:
+    return songs.song_paths(self.directory)
+
+  @functools.cached_property
+  def _notes(self) -> list[notes_lib.Notes]:
+    return [songs.read_notes(path) for path in self._paths]
+
+  @functools.cached_property
+  def _ends(self) -> np.ndarray:
+    """Running total of the songs' frames."""
+    return np.cumsum([songs.num_frames(path) for path in self._paths])
+
+  def _draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A random window, after as many draws as it takes to fit."""
+    for _ in range(_MAX_DRAWS):
+      position = rng.integers(self._ends[-1])
+      song = int(np.searchsorted(self._ends, position, side="right"))
+      end = int(self._ends[song])
+      num_frames = end - (int(self._ends[song - 1]) if song else 0)
+      start = num_frames - (end - int(position))
+      context_frames = self.segment_frames
+      if rng.random() < self.start_probability:
+        start = 0
+      if rng.random() < self.short_context_probability:
+        context_frames = int(rng.integers(self.segment_frames))
+      try:
+        tokens = self._tokens(song, start, num_frames)
+      except notes_lib.SegmentOverflowError:
+        continue
+      context = self._frames(song, max(start - context_frames, 0), start)
+      targets = self._frames(song, start, start + self.segment_frames)
+      return {
+        "note_tokens": tokens,
+        "context": context[0],
+        "context_mask": context[1],
+        "targets": targets[0],
+        "targets_mask": targets[1],
+      }
+    raise ValueError(
+      f"Expected windows of at most {self.max_tokens} tokens in"
+      f" {self.directory}, found none in {_MAX_DRAWS} draws; raise max_tokens."
+    )
+
+  def _tokens(self, song: int, start: int, num_frames: int) -> np.ndarray:
+    """Note tokens of the window at `start`, padded to `max_tokens`."""
+    notes = self._notes[song]
+    margin_s = 0.02  # Times are rounded when they become tokens.
+    start_s = start / self.config.frame_rate - margin_s
+    end_s = start_s + self.segment_frames / self.config.frame_rate
+    near = (notes.onset < end_s + 2 * margin_s) & (notes.offset > start_s)
+    [tokens] = notes_lib.tokenize_segments(
+      notes[near],
+      vocabulary=self.vocabulary,
+      segment_frames=self.segment_frames,
+      frame_rate=self.config.frame_rate,
+      max_tokens=self.max_tokens,
+      first_frame=start,
+      num_segments=1,
+      song_frames=num_frames,
+      on_overflow="raise",
+    )
+    return np.pad(tokens, (0, self.max_tokens - len(tokens)))
+
+  def _frames(self, song: int, start: int, stop: int):
+    """Frames from `start` up to `stop`, padded with silence, and their mask."""
+    log_mel = songs.read_log_mel(self._paths[song], start, stop)
+    shape = (self.segment_frames, self.config.n_mels)
+    frames = np.full(shape, self.config.mel_range[0], np.float32)
+    frames[: len(log_mel)] = log_mel
+    return frames, np.arange(self.segment_frames) < len(log_mel)
