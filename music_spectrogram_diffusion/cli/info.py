@@ -35,7 +35,7 @@ def _describe_midi(path: Path) -> None:
   for heading in ("notes", "pitches", "velocities", "from-to (s)", "at once"):
     table.add_column(heading, justify="right")
   parts = [
-    (f"{program} {notes.program_name(program)}", piece[rows])
+    (f"{program} {notes.PROGRAM_NAMES[program]}", piece[rows])
     for program in np.unique(piece.program[~piece.is_drum]).tolist()
     for rows in [~piece.is_drum & (piece.program == program)]
   ]
@@ -53,7 +53,7 @@ def _describe_midi(path: Path) -> None:
   console.show(table)
 
   segments = notes.tokenize_segments(
-    notes.trim_overlaps(notes.to_slakh_classes(piece)),
+    notes.to_slakh_classes(piece),
     vocabulary=notes.Vocabulary(),
   )
   lengths = [len(tokens) for tokens in segments]

@@ -19,10 +19,11 @@ app.command(no_args_is_help=True)(info.info)
 app.command()(doctor.doctor)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
   if wanted:
     print(music_spectrogram_diffusion.__version__)
     raise typer.Exit
+  return wanted
 
 
 @app.callback(

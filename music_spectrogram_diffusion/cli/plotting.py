@@ -9,7 +9,7 @@ from matplotlib import figure as mpl_figure
 import numpy as np
 
 from music_spectrogram_diffusion.audio import SpectrogramConfig
-from music_spectrogram_diffusion.notes import Notes, program_name
+from music_spectrogram_diffusion.notes import PROGRAM_NAMES, Notes
 
 _INCHES_PER_SECOND = 0.2
 _MIN_INCHES, _MAX_INCHES = 9.0, 36.0
@@ -29,53 +29,29 @@ class MelOverview:
     frames_per_column: How many frames a column now stands for.
   """
 
-  def __init__(self, max_columns: int = 4096):
+  def __init__(self, mel_bins: int, max_columns: int = 4096):
     self.frames_per_column = 1
     self._max_columns = max_columns
-    self._num_columns = 0
-    self._columns: np.ndarray | None = None
-    self._rest: np.ndarray | None = None
+    self._columns = np.empty((0, mel_bins), np.float32)
+    self._rest = self._columns  # Frames after the last whole column.
 
   def append(self, log_mel: Float[np.ndarray, "frames mel_bins"]) -> None:
     """Adds the next frames of the piece."""
-    mel_bins = log_mel.shape[1]
-    if self._columns is None:
-      self._columns = np.empty((self._max_columns, mel_bins), np.float32)
-      self._rest = np.empty((0, mel_bins), np.float32)
     frames = np.concatenate([self._rest, log_mel])
-    while self._num_columns + self._full_columns(frames) > self._max_columns:
-      frames = self._halve(frames)
-    count = self._full_columns(frames)
-    used = count * self.frames_per_column
-    groups = frames[:used].reshape(count, self.frames_per_column, mel_bins)
-    end = self._num_columns + count
-    self._columns[self._num_columns : end] = groups.mean(axis=1)
-    self._num_columns = end
-    self._rest = frames[used:].copy()
+    columns, self._rest = _means(frames, self.frames_per_column)
+    self._columns = np.concatenate([self._columns, columns])
+    while len(self._columns) > self._max_columns:
+      self._columns, odd = _means(self._columns, 2)
+      odd_frames = odd.repeat(self.frames_per_column, axis=0)
+      self._rest = np.concatenate([odd_frames, self._rest])
+      self.frames_per_column *= 2
 
   def columns(self) -> Float32[np.ndarray, "columns mel_bins"]:
     """The spectrogram so far; the last column may stand for fewer frames."""
-    if self._columns is None:
-      return np.zeros((0, 1), np.float32)
-    whole = self._columns[: self._num_columns]
     if not len(self._rest):
-      return whole
-    return np.concatenate([whole, self._rest.mean(axis=0, keepdims=True)])
-
-  def _full_columns(self, frames) -> int:
-    return len(frames) // self.frames_per_column
-
-  def _halve(self, frames):
-    """Joins columns in pairs; an odd last one goes back before `frames`."""
-    pairs = self._num_columns // 2
-    if self._num_columns % 2:
-      odd = self._columns[2 * pairs : 2 * pairs + 1]
-      frames = np.concatenate([odd.repeat(self.frames_per_column, 0), frames])
-    paired = self._columns[: 2 * pairs].reshape(pairs, 2, -1).mean(axis=1)
-    self._columns[:pairs] = paired
-    self._num_columns = pairs
-    self.frames_per_column *= 2
-    return frames
+      return self._columns
+    last = self._rest.mean(axis=0, keepdims=True)
+    return np.concatenate([self._columns, last])
 
 
 def draw_rendering(
@@ -128,6 +104,13 @@ def png(figure: mpl_figure.Figure) -> bytes:
   return buffer.getvalue()
 
 
+def _means(rows, width):
+  """Means of whole groups of `width` rows, and the rows that are left."""
+  count = len(rows) // width
+  groups = rows[: count * width].reshape(count, width, rows.shape[1])
+  return groups.mean(axis=1), rows[count * width :]
+
+
 def _draw_roll(axes, notes: Notes) -> None:
   program = np.where(notes.is_drum, _DRUMS, notes.program)
   programs, row = np.unique(program, return_inverse=True)
@@ -159,7 +142,7 @@ def _draw_roll(axes, notes: Notes) -> None:
   axes.grid(axis="y", alpha=0.3)
   handles = [
     patches.Patch(
-      color=color, label="Drums" if p == _DRUMS else program_name(int(p))
+      color=color, label="Drums" if p == _DRUMS else PROGRAM_NAMES[p]
     )
     for p, color in zip(programs, colors, strict=True)
   ]

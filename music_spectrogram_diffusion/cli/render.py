@@ -113,7 +113,7 @@ def _render_file(job, synthesizer, settings, *, plot, overwrite) -> None:
   piece = notes.read_midi(job.source)
   job.audio.parent.mkdir(parents=True, exist_ok=True)
   config = synthesizer.spectrogram_config
-  overview = plotting.MelOverview()
+  overview = plotting.MelOverview(config.n_mels)
   writer = audio.AudioWriter(job.audio, config.sample_rate, overwrite=overwrite)
   interrupted = False
   try:
