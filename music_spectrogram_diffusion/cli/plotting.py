@@ -16,6 +16,10 @@ _MIN_INCHES, _MAX_INCHES = 9.0, 36.0
 _MAX_LEGEND = 16
 _DRUMS = -1
 _DRUM_COLOR = "0.35"
+_DRUM_S = 0.05
+_SHORTEST_S = 0.02
+# The strong colours before their pale twins.
+_PALETTE = colormaps["tab20"].colors[::2] + colormaps["tab20"].colors[1::2]
 _TICKS_HZ = (100, 200, 500, 1000, 2000, 4000, 8000)
 
 
@@ -92,7 +96,8 @@ def draw_rendering(
   _label_frequencies(mel, config)
   mel.set_xlim(0.0, duration_s)
   mel.set_xlabel("time (s)")
-  figure.colorbar(image, ax=mel, label="log mel", pad=0.01)
+  scale = mel.inset_axes((1.01, 0.0, 0.01, 1.0))
+  figure.colorbar(image, cax=scale, label="log mel")
   figure.suptitle(title, fontsize="medium", parse_math=False)
   return figure
 
@@ -114,14 +119,14 @@ def _means(rows, width):
 def _draw_roll(axes, notes: Notes) -> None:
   program = np.where(notes.is_drum, _DRUMS, notes.program)
   programs, row = np.unique(program, return_inverse=True)
-  palette = colormaps["tab20"].colors
   others = np.cumsum(programs != _DRUMS) - 1
   colors = [
-    _DRUM_COLOR if p == _DRUMS else palette[i % len(palette)]
+    _DRUM_COLOR if p == _DRUMS else _PALETTE[i % len(_PALETTE)]
     for p, i in zip(programs, others, strict=True)
   ]
-  # Drum hits have no length of their own; a short note is still to be seen.
-  offset = np.maximum(notes.offset, notes.onset + 0.02)
+  # Drum hits have no length of their own; the shortest note is still seen.
+  length_s = np.maximum(notes.offset - notes.onset, _SHORTEST_S)
+  offset = notes.onset + np.where(notes.is_drum, _DRUM_S, length_s)
   corners = [
     (notes.onset, notes.pitch - 0.5),
     (offset, notes.pitch - 0.5),
