@@ -3,10 +3,24 @@
 Imports NumPy and mido, and no other room.
 """
 
+from music_spectrogram_diffusion.notes.cleaning import trim_overlaps
+from music_spectrogram_diffusion.notes.decoding import detokenize_segments
 from music_spectrogram_diffusion.notes.encoding import (
   SegmentOverflowError,
   tokenize_segments,
 )
+from music_spectrogram_diffusion.notes.instruments import (
+  PROGRAM_NAMES,
+  SLAKH_CLASSES,
+  to_slakh_classes,
+)
+from music_spectrogram_diffusion.notes.midi import (
+  MidiError,
+  parse_midi,
+  read_midi,
+  write_midi,
+)
+from music_spectrogram_diffusion.notes.note_sequence import from_note_sequence
 from music_spectrogram_diffusion.notes.notes import Notes
 from music_spectrogram_diffusion.notes.vocabulary import (
   EOS,
@@ -18,9 +32,19 @@ from music_spectrogram_diffusion.notes.vocabulary import (
 __all__ = [
   "EOS",
   "PAD",
+  "PROGRAM_NAMES",
+  "SLAKH_CLASSES",
   "UNK",
+  "MidiError",
   "Notes",
   "SegmentOverflowError",
   "Vocabulary",
+  "detokenize_segments",
+  "from_note_sequence",
+  "parse_midi",
+  "read_midi",
+  "to_slakh_classes",
   "tokenize_segments",
+  "trim_overlaps",
+  "write_midi",
 ]
