@@ -1,7 +1,7 @@
 # Each target sets up what it needs in .venv: `make render`, `make test`.
 
 PYTHON ?= python3
-SONG ?= examples/freedoom.mid
+SONG ?= examples/turpin-st-louis-rag.mid
 OUT ?= out
 
 BIN := .venv/bin
