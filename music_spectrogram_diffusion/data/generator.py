@@ -10,7 +10,7 @@ from jaxtyping import Float64
 import numpy as np
 
 from music_spectrogram_diffusion.data import patterns
-from music_spectrogram_diffusion.notes import Notes
+from music_spectrogram_diffusion.notes import Notes, trim_overlaps
 
 GENERATOR_VERSION = 1
 """Goes up whenever a seed gives another piece than before."""
@@ -102,7 +102,7 @@ def generate_piece(seed: int, duration_s: float | None = None) -> Notes:
   notes = dataclasses.replace(
     notes, offset=np.maximum(offset, notes.onset + 0.02)
   )
-  return _trim(notes[np.argsort(notes.onset, kind="stable")])
+  return trim_overlaps(notes[np.argsort(notes.onset, kind="stable")])
 
 
 def _random_notes(rng: np.random.Generator, duration_s: float) -> Notes:
@@ -289,13 +289,3 @@ def _perform(
     program=part.program or 0,
     is_drum=part.program is None,
   )
-
-
-def _trim(notes: Notes) -> Notes:
-  key = notes.program + 128 * notes.pitch + 128 * 128 * notes.is_drum
-  order = np.lexsort((notes.onset, key))
-  same = key[order][1:] == key[order][:-1]
-  nxt = np.full(len(notes), np.inf)
-  nxt[order[:-1]] = np.where(same, notes.onset[order][1:], np.inf)
-  notes = dataclasses.replace(notes, offset=np.minimum(notes.offset, nxt))
-  return notes[notes.offset > notes.onset]

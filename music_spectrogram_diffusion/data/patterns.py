@@ -114,9 +114,8 @@ def rhythm(
     if length <= 1.5 * shortest and rng.random() < 0.6:
       return [(start, length)]
     if length == 3 or (length == 1 and rng.random() < 0.06):
-      parts = [length / 3] * 3 if rng.random() < 0.6 else [2, length - 2]
-      if length == 1:
-        parts = [1 / 3] * 3
+      thirds = rng.random() < 0.6 or length == 1
+      parts = [length / 3] * 3 if thirds else [2.0, 1.0]
     elif rng.random() < 0.15:
       parts = [0.75 * length, 0.25 * length]
     else:
@@ -181,7 +180,7 @@ def bass(
   rows = []
   for bar in range(len(harmony.roots)):
     for start, length in cells:
-      degree = 0 if start == 0 else rng.choice(choices)
+      degree = 0 if start == 0 else int(rng.choice(choices))
       pitch = harmony.bass_pitch(bar, low, degree)
       if rng.random() < octaves and pitch + 12 <= high:
         pitch += 12

@@ -7,7 +7,6 @@ from pathlib import Path
 from jaxtyping import Float32
 import numpy as np
 import soxr
-from tinysoundfont import _tinysoundfont
 
 from music_spectrogram_diffusion.notes import Notes
 
@@ -74,11 +73,21 @@ class SoundfontRenderer:
   Attributes:
     path: The soundfont, .sf2 or .sf3.
     sample_rate: Rate of the audio, in Hz.
+
+  Raises:
+    ValueError: If the path is no soundfont, or tinysoundfont is missing.
   """
 
   def __init__(self, path: str | Path, sample_rate: int = 16000):
     self.path = Path(path)
     self.sample_rate = sample_rate
+    try:  # A package of those who prepare data, not of those who train.
+      from tinysoundfont import _tinysoundfont
+    except ImportError as error:
+      raise ValueError(
+        "Rendering needs tinysoundfont: `pip install --no-deps tinysoundfont`"
+        " (its pyaudio is for live playback alone)."
+      ) from error
     if not self.path.is_file():
       raise ValueError(f"Expected a soundfont at {path}; found no file there.")
     try:
