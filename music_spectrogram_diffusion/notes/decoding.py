@@ -14,7 +14,7 @@ _UNKNOWN_VELOCITY = 100
 
 
 def detokenize_segments(
-  segments: Iterable[Integer[np.ndarray, " tokens"]],
+  segments: Iterable[Integer[np.ndarray, " _"]],
   *,
   vocabulary: vocabularies.Vocabulary,
   segment_frames: int = 256,

@@ -44,18 +44,15 @@ class Notes:
     cls, onset, offset, pitch, velocity, program=0, is_drum=False
   ) -> "Notes":
     """Builds notes from array-likes; scalars stand for whole columns."""
-    onset = np.atleast_1d(np.asarray(onset, np.float64))
-
-    def column(values, dtype):
-      return np.broadcast_to(np.asarray(values, dtype), onset.shape).copy()
-
+    columns = np.broadcast_arrays(
+      np.atleast_1d(onset), offset, pitch, velocity, program, is_drum
+    )
+    dtypes = "float64", "float64", "int32", "int32", "int32", "bool"
     return cls(
-      onset=onset.copy(),
-      offset=column(offset, np.float64),
-      pitch=column(pitch, np.int32),
-      velocity=column(velocity, np.int32),
-      program=column(program, np.int32),
-      is_drum=column(is_drum, np.bool_),
+      *(
+        np.array(column, dtype)
+        for column, dtype in zip(columns, dtypes, strict=True)
+      )
     )
 
   @classmethod

@@ -88,8 +88,8 @@ class Vocabulary:
     return -(-self.num_ids // _ROW_MULTIPLE) * _ROW_MULTIPLE
 
   def velocity_to_bin(
-    self, velocity: Int[np.ndarray, " *shape"]
-  ) -> Int[np.ndarray, " *shape"]:
+    self, velocity: Int[np.ndarray, " notes"]
+  ) -> Int[np.ndarray, " notes"]:
     """The bin of each MIDI velocity; 0 only for velocity 0."""
     return -(-self.velocity_bins * velocity // _MAX_VELOCITY)
 
