@@ -6,7 +6,7 @@ instrument; the others have a key, chords, motifs, parts and sections.
 
 import dataclasses
 
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 import numpy as np
 
 from music_spectrogram_diffusion.data import patterns
@@ -238,8 +238,10 @@ def _beat_times(
   return np.concatenate([[0.0], np.cumsum(seconds)])
 
 
-def _form(rng: np.random.Generator, num_parts: int, num_bars: int):
-  """Which part plays in which bar: [parts, bars] bool."""
+def _form(
+  rng: np.random.Generator, num_parts: int, num_bars: int
+) -> Bool[np.ndarray, "parts bars"]:
+  """Which part plays in which bar."""
   num_sections = -(-num_bars // 4)
   if rng.random() < 0.3:
     playing = np.ones((num_parts, num_sections), bool)

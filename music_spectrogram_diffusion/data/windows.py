@@ -52,8 +52,9 @@ class WindowBatches:
   def __post_init__(self):
     if not self._paths:
       raise ValueError(
-        f"Expected prepared songs in {self.directory}, found none; make some"
-        " with `spec-diff prepare soundfont`."
+        f"Expected prepared songs in {self.directory}, found none; make some:"
+        " python -m music_spectrogram_diffusion.data.prepare_soundfont"
+        f" --out {self.directory}"
       )
 
   def __iter__(self) -> Iterator[Batch]:

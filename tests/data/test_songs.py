@@ -16,7 +16,9 @@ CONFIG = audio.SpectrogramConfig()
 @pytest.fixture(autouse=True)
 def short_pieces(monkeypatch):
   whole = generator.generate_piece
-  monkeypatch.setattr(generator, "generate_piece", lambda seed: whole(seed, 4.0))
+  monkeypatch.setattr(
+    generator, "generate_piece", lambda seed: whole(seed, 4.0)
+  )
 
 
 def prepare(directory, pieces, config=CONFIG):
@@ -49,7 +51,6 @@ def test_what_is_there_is_kept_and_the_rest_is_made(tmp_path):
   times = {p: p.stat().st_mtime_ns for p in songs.song_paths(tmp_path)}
   songs.song_paths(tmp_path)[1].unlink()
   again = prepare(tmp_path, [0, 1, 2])
-  # Kept songs are known to a frame.
   assert [name for name, _ in again] == [name for name, _ in first] + [
     "generated_0000002"
   ]
