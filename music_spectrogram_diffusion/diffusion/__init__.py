@@ -4,9 +4,11 @@ Knows arrays and callables, not music. Depends on JAX only.
 """
 
 from music_spectrogram_diffusion.diffusion import (
+  guidance,
   losses,
   parameterization,
+  samplers,
   schedules,
 )
 
-__all__ = ["losses", "parameterization", "schedules"]
+__all__ = ["guidance", "losses", "parameterization", "samplers", "schedules"]

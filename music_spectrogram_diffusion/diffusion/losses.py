@@ -13,6 +13,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from music_spectrogram_diffusion.diffusion import schedules
 from music_spectrogram_diffusion.diffusion.parameterization import (
+  Data,
+  LogSNR,
+  Output,
   Parameterization,
 )
 from music_spectrogram_diffusion.diffusion.schedules import Schedule
@@ -60,14 +63,14 @@ def l2(
 
 def output_loss(
   parameterization: Parameterization,
-  output: Float[Array, "batch *dims outputs"],
-  x0: Float[Array, "batch *dims channels"],
-  eps: Float[Array, "batch *dims channels"],
-  z_t: Float[Array, "batch *dims channels"],
-  logsnr: Float[Array, " batch"],
+  output: Output,
+  x0: Data,
+  eps: Data,
+  z_t: Data,
+  logsnr: LogSNR,
   *,
   distance: Distance = l2,
-) -> Float[Array, "batch *dims outputs"]:
+) -> Output:
   """Distance of the output from its target: the objective of `V` and `EDM`."""
   target = parameterization.target(x0, eps, z_t, logsnr)
   return distance(output, target)
@@ -75,14 +78,14 @@ def output_loss(
 
 def eps_loss(
   parameterization: Parameterization,
-  output: Float[Array, "batch *dims outputs"],
-  x0: Float[Array, "batch *dims channels"],
-  eps: Float[Array, "batch *dims channels"],
-  z_t: Float[Array, "batch *dims channels"],
-  logsnr: Float[Array, " batch"],
+  output: Output,
+  x0: Data,
+  eps: Data,
+  z_t: Data,
+  logsnr: LogSNR,
   *,
   distance: Distance = l1,
-) -> Float[Array, "batch *dims channels"]:
+) -> Data:
   """Distance between predicted and true noise: the paper's objective."""
   del x0
   _, predicted = parameterization.predict(output, z_t, logsnr)
@@ -91,14 +94,14 @@ def eps_loss(
 
 def x0_loss(
   parameterization: Parameterization,
-  output: Float[Array, "batch *dims outputs"],
-  x0: Float[Array, "batch *dims channels"],
-  eps: Float[Array, "batch *dims channels"],
-  z_t: Float[Array, "batch *dims channels"],
-  logsnr: Float[Array, " batch"],
+  output: Output,
+  x0: Data,
+  eps: Data,
+  z_t: Data,
+  logsnr: LogSNR,
   *,
   distance: Distance = l1,
-) -> Float[Array, "batch *dims channels"]:
+) -> Data:
   """Distance between predicted and true clean arrays."""
   del eps
   predicted, _ = parameterization.predict(output, z_t, logsnr)
@@ -107,14 +110,14 @@ def x0_loss(
 
 def max_loss(
   parameterization: Parameterization,
-  output: Float[Array, "batch *dims outputs"],
-  x0: Float[Array, "batch *dims channels"],
-  eps: Float[Array, "batch *dims channels"],
-  z_t: Float[Array, "batch *dims channels"],
-  logsnr: Float[Array, " batch"],
+  output: Output,
+  x0: Data,
+  eps: Data,
+  z_t: Data,
+  logsnr: LogSNR,
   *,
   distance: Distance = l1,
-) -> Float[Array, "batch *dims channels"]:
+) -> Data:
   """The larger of `x0_loss` and `eps_loss`.
 
   The truncated SNR weighting of Salimans and Ho 2022,
@@ -127,14 +130,14 @@ def max_loss(
 
 def sum_loss(
   parameterization: Parameterization,
-  output: Float[Array, "batch *dims outputs"],
-  x0: Float[Array, "batch *dims channels"],
-  eps: Float[Array, "batch *dims channels"],
-  z_t: Float[Array, "batch *dims channels"],
-  logsnr: Float[Array, " batch"],
+  output: Output,
+  x0: Data,
+  eps: Data,
+  z_t: Data,
+  logsnr: LogSNR,
   *,
   distance: Distance = l1,
-) -> Float[Array, "batch *dims channels"]:
+) -> Data:
   """The sum of `x0_loss` and `eps_loss`.
 
   With `l2` this is the SNR + 1 weighting of Salimans and Ho 2022,

@@ -15,32 +15,24 @@ import numpy as np
 
 from music_spectrogram_diffusion.diffusion import schedules
 
+Data = Float[Array, "batch *dims channels"]
+Output = Float[Array, "batch *dims outputs"]
+LogSNR = Float[Array, " batch"]
 
-def eps_to_x0(
-  eps: Float[Array, "batch *dims"],
-  z_t: Float[Array, "batch *dims"],
-  logsnr: Float[Array, " batch"],
-) -> Float[Array, "batch *dims"]:
+
+def eps_to_x0(eps: Data, z_t: Data, logsnr: LogSNR) -> Data:
   """Clean array; an error of eps grows by sigma / alpha, 22026 at -20 nats."""
   alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
   return (z_t - sigma * eps) / alpha
 
 
-def x0_to_eps(
-  x0: Float[Array, "batch *dims"],
-  z_t: Float[Array, "batch *dims"],
-  logsnr: Float[Array, " batch"],
-) -> Float[Array, "batch *dims"]:
+def x0_to_eps(x0: Data, z_t: Data, logsnr: LogSNR) -> Data:
   """Noise; an error of x0 grows by alpha / sigma, 22026 at +20 nats."""
   alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
   return (z_t - alpha * x0) / sigma
 
 
-def x0_eps_to_v(
-  x0: Float[Array, "batch *dims"],
-  eps: Float[Array, "batch *dims"],
-  logsnr: Float[Array, " batch"],
-) -> Float[Array, "batch *dims"]:
+def x0_eps_to_v(x0: Data, eps: Data, logsnr: LogSNR) -> Data:
   """v = alpha * eps - sigma * x0: how z_t turns from x0 towards eps.
 
   Salimans and Ho 2022, https://arxiv.org/abs/2202.00512, section 4.
@@ -49,21 +41,13 @@ def x0_eps_to_v(
   return alpha * eps - sigma * x0
 
 
-def v_to_x0(
-  v: Float[Array, "batch *dims"],
-  z_t: Float[Array, "batch *dims"],
-  logsnr: Float[Array, " batch"],
-) -> Float[Array, "batch *dims"]:
+def v_to_x0(v: Data, z_t: Data, logsnr: LogSNR) -> Data:
   """Clean array; errors of v never grow."""
   alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
   return alpha * z_t - sigma * v
 
 
-def v_to_eps(
-  v: Float[Array, "batch *dims"],
-  z_t: Float[Array, "batch *dims"],
-  logsnr: Float[Array, " batch"],
-) -> Float[Array, "batch *dims"]:
+def v_to_eps(v: Data, z_t: Data, logsnr: LogSNR) -> Data:
   """Noise; errors of v never grow."""
   alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
   return sigma * z_t + alpha * v
@@ -78,32 +62,19 @@ class Parameterization(abc.ABC):
 
   num_outputs: ClassVar[int] = 1
 
-  def network_input(
-    self, z_t: Float[Array, "batch *dims"], logsnr: Float[Array, " batch"]
-  ) -> Float[Array, "batch *dims"]:
+  def network_input(self, z_t: Data, logsnr: LogSNR) -> Data:
     """What the network is given for `z_t`: `z_t` itself, unless overridden."""
     del logsnr
     return z_t
 
   @abc.abstractmethod
   def predict(
-    self,
-    output: Float[Array, "batch *dims outputs"],
-    z_t: Float[Array, "batch *dims channels"],
-    logsnr: Float[Array, " batch"],
-  ) -> tuple[
-    Float[Array, "batch *dims channels"], Float[Array, "batch *dims channels"]
-  ]:
+    self, output: Output, z_t: Data, logsnr: LogSNR
+  ) -> tuple[Data, Data]:
     """The x0 and the eps that an output stands for; they add up to `z_t`."""
 
   @abc.abstractmethod
-  def target(
-    self,
-    x0: Float[Array, "batch *dims channels"],
-    eps: Float[Array, "batch *dims channels"],
-    z_t: Float[Array, "batch *dims channels"],
-    logsnr: Float[Array, " batch"],
-  ) -> Float[Array, "batch *dims outputs"]:
+  def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     """The output for which `predict` gives back `x0` and `eps`."""
 
 
@@ -111,10 +82,12 @@ class Parameterization(abc.ABC):
 class Eps(Parameterization):
   """The output is the noise, as in the paper."""
 
-  def predict(self, output, z_t, logsnr):
+  def predict(
+    self, output: Output, z_t: Data, logsnr: LogSNR
+  ) -> tuple[Data, Data]:
     return eps_to_x0(output, z_t, logsnr), output
 
-  def target(self, x0, eps, z_t, logsnr):
+  def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del x0, z_t, logsnr
     return eps
 
@@ -123,10 +96,12 @@ class Eps(Parameterization):
 class X0(Parameterization):
   """The output is the clean array."""
 
-  def predict(self, output, z_t, logsnr):
+  def predict(
+    self, output: Output, z_t: Data, logsnr: LogSNR
+  ) -> tuple[Data, Data]:
     return output, x0_to_eps(output, z_t, logsnr)
 
-  def target(self, x0, eps, z_t, logsnr):
+  def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del eps, z_t, logsnr
     return x0
 
@@ -135,10 +110,12 @@ class X0(Parameterization):
 class V(Parameterization):
   """The output is v = alpha * eps - sigma * x0."""
 
-  def predict(self, output, z_t, logsnr):
+  def predict(
+    self, output: Output, z_t: Data, logsnr: LogSNR
+  ) -> tuple[Data, Data]:
     return v_to_x0(output, z_t, logsnr), v_to_eps(output, z_t, logsnr)
 
-  def target(self, x0, eps, z_t, logsnr):
+  def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del z_t
     return x0_eps_to_v(x0, eps, logsnr)
 
@@ -154,7 +131,9 @@ class X0AndEps(Parameterization):
 
   num_outputs: ClassVar[int] = 2
 
-  def predict(self, output, z_t, logsnr):
+  def predict(
+    self, output: Output, z_t: Data, logsnr: LogSNR
+  ) -> tuple[Data, Data]:
     x0, eps = jnp.split(output, 2, axis=-1)
     alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
     return (
@@ -162,7 +141,7 @@ class X0AndEps(Parameterization):
       alpha**2 * eps + sigma * (z_t - alpha * x0),
     )
 
-  def target(self, x0, eps, z_t, logsnr):
+  def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del z_t, logsnr
     return jnp.concatenate([x0, eps], axis=-1)
 
@@ -190,27 +169,29 @@ class EDM(Parameterization):
   mean: Float32[Array | np.ndarray, " mel_bins"]
   deviation: Float32[Array | np.ndarray, " mel_bins"]
 
-  def _rotation(self, logsnr, ndim):
+  def _rotation(
+    self, logsnr: LogSNR, ndim: int
+  ) -> tuple[Float[Array, "batch *ones mel_bins"], ...]:
     """Cosine and sine of the angle, and 1 / d; [batch, 1, ..., mel_bins]."""
     alpha, sigma = schedules.alpha_sigma(logsnr, ndim)
     scale = 1.0 / jnp.sqrt((alpha * self.deviation) ** 2 + sigma**2)
     return alpha * self.deviation * scale, sigma * scale, scale
 
-  def network_input(
-    self, z_t: Float[Array, "batch *dims"], logsnr: Float[Array, " batch"]
-  ) -> Float[Array, "batch *dims"]:
+  def network_input(self, z_t: Data, logsnr: LogSNR) -> Data:
     """`z_t` shifted to zero mean and scaled to unit variance."""
     alpha, _ = schedules.alpha_sigma(logsnr, z_t.ndim)
     _, _, scale = self._rotation(logsnr, z_t.ndim)
     return scale * (z_t - alpha * self.mean)
 
-  def predict(self, output, z_t, logsnr):
+  def predict(
+    self, output: Output, z_t: Data, logsnr: LogSNR
+  ) -> tuple[Data, Data]:
     cosine, sine, _ = self._rotation(logsnr, z_t.ndim)
     unit = self.network_input(z_t, logsnr)
     x0 = self.mean + self.deviation * (cosine * unit + sine * output)
     return x0, sine * unit - cosine * output
 
-  def target(self, x0, eps, z_t, logsnr):
+  def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del z_t
     cosine, sine, _ = self._rotation(logsnr, x0.ndim)
     return sine * (x0 - self.mean) / self.deviation - cosine * eps

@@ -78,30 +78,46 @@ class CosineSchedule(Schedule):
     return 2.0 * (jnp.log(cosine) - jnp.log(sine))
 
 
+def _betas_to_logsnr(
+  betas: Float[np.ndarray, " levels"],
+) -> Float[np.ndarray, " levels"]:
+  """Log-SNR of each level when level i removes betas[i] of the signal."""
+  signal = np.cumprod(1.0 - betas)  # alpha²
+  return np.log(signal) - np.log1p(-signal)
+
+
 @dataclasses.dataclass(frozen=True)
 class LinearBetaSchedule(Schedule):
-  """Noise added at a rate beta(t) that grows linearly with time.
+  """Betas that grow linearly, their log-SNR interpolated over time.
 
-  The continuous form of Ho et al. 2020, https://arxiv.org/abs/2006.11239, as
-  in Song et al. 2021, https://arxiv.org/abs/2011.13456, appendix C:
-  alpha² = exp(-integral of beta).
+  Ho et al. 2020, https://arxiv.org/abs/2006.11239, with the first level at
+  time 0 and the last one at time 1.
 
   Attributes:
-    beta_min: Rate at time 0, per unit of time.
-    beta_max: Rate at time 1, per unit of time.
-    logsnr_max: Cap of the log-SNR, which would be infinite at time 0; in nats.
+    first_beta: Beta of the least noisy level.
+    last_beta: Beta of the noisiest level.
+    num_levels: Number of noise levels.
+    logsnr_min: Floor of the log-SNR, in nats.
+    logsnr_max: Cap of the log-SNR, in nats.
   """
 
-  beta_min: float = 0.1
-  beta_max: float = 20.0
+  first_beta: float = 1e-4
+  last_beta: float = 0.02
+  num_levels: int = 1000
+  logsnr_min: float = -20.0
   logsnr_max: float = 20.0
 
+  @functools.cached_property
+  def _logsnr_table(self) -> Float[np.ndarray, " levels"]:
+    betas = np.linspace(self.first_beta, self.last_beta, self.num_levels)
+    table = _betas_to_logsnr(betas)
+    return np.clip(table, self.logsnr_min, self.logsnr_max).astype(np.float32)
+
   def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Log-SNR at `time` in [0, 1], at most `logsnr_max`."""
-    slope = self.beta_max - self.beta_min
-    integral = time * (self.beta_min + 0.5 * slope * time)
-    cleanest = math.log1p(math.exp(-self.logsnr_max))
-    return -jnp.log(jnp.expm1(jnp.maximum(integral, cleanest)))
+    """Log-SNR at `time` in [0, 1]."""
+    level = time * (self.num_levels - 1)
+    levels = jnp.arange(float(self.num_levels))
+    return jnp.interp(level, levels, jnp.asarray(self._logsnr_table))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +145,7 @@ class SquaredCosineSchedule(Schedule):
     angle = (progress + self.offset) / (1.0 + self.offset) * np.pi / 2
     squared_cosine = np.cos(angle) ** 2
     betas = 1.0 - squared_cosine[1:] / squared_cosine[:-1]
-    betas = np.minimum(betas, self.max_beta)
-    signal = np.cumprod(1.0 - betas)  # alpha²
-    logsnr = np.log(signal) - np.log1p(-signal)
+    logsnr = _betas_to_logsnr(np.minimum(betas, self.max_beta))
     return np.append(np.inf, logsnr).astype(np.float32)
 
   def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -141,15 +155,15 @@ class SquaredCosineSchedule(Schedule):
     return jnp.asarray(self._logsnr_table)[row]
 
   def times(self, num_steps: int) -> Float[Array, " levels"]:
-    """Every (num_levels // num_steps)-th level down to 0, then the clean one.
+    """`num_steps` evenly spaced levels from the noisiest, then the clean one.
 
-    This is the "leading" spacing that diffusers uses for this model; with
-    fewer steps than levels it begins below the noisiest level.
+    The spacing that diffusers calls "trailing". Its default, "leading", is the
+    same for `num_levels` steps, but with fewer begins below the noisiest level,
+    which biases samples (Lin et al. 2023, https://arxiv.org/abs/2305.08891).
     """
     if not 1 <= num_steps <= self.num_levels:
       raise ValueError(
         f"Expected 1 to {self.num_levels} sampling steps, got {num_steps}."
       )
-    stride = self.num_levels // num_steps
-    levels = np.append(stride * np.arange(num_steps - 1, -1, -1), -1)
+    levels = np.linspace(self.num_levels, 0, num_steps + 1).round() - 1
     return jnp.asarray(levels / self.num_levels, jnp.float32)

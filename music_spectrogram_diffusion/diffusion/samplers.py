@@ -1,0 +1,183 @@
+"""Samplers: from noise to a clean array, one noise level at a time.
+
+A step is a function `step(z_t, x0, *, logsnr_t, logsnr_s, key)` that moves z_t
+to the lower noise level s; its other settings are bound with
+`functools.partial`, as in `partial(ddpm_step, variance=small_variance)`.
+"""
+
+from collections.abc import Callable
+import dataclasses
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from music_spectrogram_diffusion.diffusion import schedules
+
+Denoise = Callable[[Array, Array], Array]
+Step = Callable[..., Array]
+Variance = Callable[[Array, Array], Array]
+
+
+def large_variance(
+  logsnr_t: Float[Array, " batch"], logsnr_s: Float[Array, " batch"]
+) -> Float[Array, " batch"]:
+  """Variance of z_s given z_t, exact where x0 is standard Gaussian."""
+  return -jnp.expm1(logsnr_t - logsnr_s) * jax.nn.sigmoid(-logsnr_t)
+
+
+def small_variance(
+  logsnr_t: Float[Array, " batch"], logsnr_s: Float[Array, " batch"]
+) -> Float[Array, " batch"]:
+  """Variance of z_s given z_t, exact where x0 is a single point."""
+  return -jnp.expm1(logsnr_t - logsnr_s) * jax.nn.sigmoid(-logsnr_s)
+
+
+@dataclasses.dataclass(frozen=True)
+class MediumVariance:
+  """Between the small and the large variance, on a logarithmic scale.
+
+  Attributes:
+    fraction: 0 is the small variance, 1 the large one.
+  """
+
+  fraction: float
+
+  def __call__(
+    self, logsnr_t: Float[Array, " batch"], logsnr_s: Float[Array, " batch"]
+  ) -> Float[Array, " batch"]:
+    large = large_variance(logsnr_t, logsnr_s)
+    small = small_variance(logsnr_t, logsnr_s)
+    return large**self.fraction * small ** (1.0 - self.fraction)
+
+
+def ddpm_step(
+  z_t: Float[Array, "batch *dims"],
+  x0: Float[Array, "batch *dims"],
+  *,
+  logsnr_t: Float[Array, " batch"],
+  logsnr_s: Float[Array, " batch"],
+  key: PRNGKeyArray,
+  variance: Variance = large_variance,
+) -> Float[Array, "batch *dims"]:
+  """Draws the array at the lower noise level `logsnr_s`, given `z_t` and `x0`.
+
+  Ho et al. 2020, https://arxiv.org/abs/2006.11239, eq. 6 and 7.
+
+  Args:
+    z_t: Noisy array.
+    x0: Clean array predicted from `z_t`.
+    logsnr_t: Log-SNR of `z_t`, in nats.
+    logsnr_s: Log-SNR to reach, at least `logsnr_t`.
+    key: Key of the fresh noise, `jax.random.normal(key, z_t.shape)`.
+    variance: Variance of that noise, a function of `logsnr_t` and `logsnr_s`.
+
+  Returns:
+    The array at `logsnr_s`; `z_t` itself when both levels are equal.
+  """
+  alpha_t, _ = schedules.alpha_sigma(logsnr_t, z_t.ndim)
+  alpha_s, _ = schedules.alpha_sigma(logsnr_s, z_t.ndim)
+  axes = range(1, z_t.ndim)
+  log_ratio = lax.expand_dims(logsnr_t - logsnr_s, axes)
+  kept = jnp.exp(log_ratio) * alpha_s / alpha_t
+  mean = kept * z_t - jnp.expm1(log_ratio) * alpha_s * x0
+  deviation = jnp.sqrt(lax.expand_dims(variance(logsnr_t, logsnr_s), axes))
+  return mean + deviation * jax.random.normal(key, z_t.shape, z_t.dtype)
+
+
+def ddim_step(
+  z_t: Float[Array, "batch *dims"],
+  x0: Float[Array, "batch *dims"],
+  *,
+  logsnr_t: Float[Array, " batch"],
+  logsnr_s: Float[Array, " batch"],
+  key: PRNGKeyArray | None = None,
+) -> Float[Array, "batch *dims"]:
+  """Moves `z_t` to the lower noise level `logsnr_s`, adding no fresh noise.
+
+  Song et al. 2021, https://arxiv.org/abs/2010.02502, eq. 12 with sigma = 0.
+
+  Args:
+    z_t: Noisy array.
+    x0: Clean array predicted from `z_t`.
+    logsnr_t: Log-SNR of `z_t`, in nats.
+    logsnr_s: Log-SNR to reach, at least `logsnr_t`.
+    key: Not used; accepted because every step is given one.
+
+  Returns:
+    The array at `logsnr_s`; `z_t` itself when both levels are equal.
+  """
+  del key
+  alpha_t, sigma_t = schedules.alpha_sigma(logsnr_t, z_t.ndim)
+  alpha_s, sigma_s = schedules.alpha_sigma(logsnr_s, z_t.ndim)
+  eps = (z_t - alpha_t * x0) / sigma_t
+  return alpha_s * x0 + sigma_s * eps
+
+
+def sample(
+  denoise: Denoise,
+  key: PRNGKeyArray,
+  shape: tuple[int, ...],
+  *,
+  schedule: schedules.Schedule,
+  num_steps: int | None = None,
+  times: Float[Array, " levels"] | None = None,
+  step: Step = ddpm_step,
+  clip: float | None = 1.0,
+  initial: Float[Array, "batch *dims"] | None = None,
+) -> Float[Array, "batch *dims"]:
+  """Draws an array of `shape` by denoising noise step by step.
+
+  The last step returns x0 as it was predicted there, so the end of the grid
+  does not matter, and a grid may stop early:
+  `times=jnp.append(jnp.linspace(1.0, 0.5, 6), 0.0)` predicts six times, at 1.0,
+  0.9, ..., 0.5.
+
+  Args:
+    denoise: Predicts x0 from z_t [batch, ...] and time [batch], where guidance
+      included.
+    key: Step i of 1 to S draws from `jax.random.fold_in(key, i)`, the initial
+      noise from `fold_in(key, 0)`.
+    shape: Shape of the result, the batch first.
+    schedule: Log-SNR over time.
+    num_steps: Number S of predictions, on the schedule's own grid of times.
+    times: Grid of S + 1 falling times to use in place of `num_steps`.
+    step: How z_t and x0 make the next z_t.
+    clip: Largest magnitude of x0 at every step, or None.
+    initial: The array at the first time, in place of Gaussian noise.
+
+  Returns:
+    The clean array, float32.
+  """
+  if (num_steps is None) == (times is None):
+    raise ValueError(
+      f"Expected either num_steps or times, got {num_steps=} and {times=}."
+    )
+  if times is None:
+    times = schedule.times(num_steps)
+  if initial is None:
+    initial = jax.random.normal(jax.random.fold_in(key, 0), shape)
+  logsnr = schedule.logsnr(times)
+
+  def batched(value: Float[Array, ""]) -> Float[Array, " batch"]:
+    return jnp.broadcast_to(value, shape[:1])
+
+  def body(carry, level):
+    z_t, _ = carry
+    index, time, logsnr_t, logsnr_s = level
+    x0 = denoise(z_t, batched(time))
+    if clip is not None:
+      x0 = jnp.clip(x0, -clip, clip)
+    z_s = step(
+      z_t,
+      x0,
+      logsnr_t=batched(logsnr_t),
+      logsnr_s=batched(logsnr_s),
+      key=jax.random.fold_in(key, index),
+    )
+    return (z_s, x0), None
+
+  levels = (jnp.arange(1, len(times)), times[:-1], logsnr[:-1], logsnr[1:])
+  (_, x0), _ = lax.scan(body, (initial, jnp.zeros_like(initial)), levels)
+  return x0
