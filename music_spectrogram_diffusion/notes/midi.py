@@ -47,16 +47,22 @@ class _BrokenTrackError(Exception):
 
 @dataclasses.dataclass
 class _Track:
-  """What counts of a track: events are (tick, channel, status, data, data).
+  """What counts of a track, and where its reader stands.
 
-  Channels number on over the ports: 16 * port + channel. A tempo is (tick,
-  microseconds per quarter note).
+  Attributes:
+    events: (tick, channel, kind, first, second data byte) of each message of
+      a channel. Channels number on over the ports: 16 * port + channel.
+    tempos: (tick, microseconds per quarter note) of each tempo.
+    port: Port of what comes next.
+    end: Tick reached so far.
+    problem: What is wrong with the track, if anything.
   """
 
   events: list[tuple[int, int, int, int, int]] = dataclasses.field(
     default_factory=list
   )
   tempos: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+  port: int = 0
   end: int = 0
   problem: str = ""
 
@@ -99,9 +105,9 @@ def parse_midi(data: bytes, name: str) -> Notes:
   if not len(notes) and problems:
     raise MidiError(f"{name}: no notes could be read: {_join(problems)}.")
   if not len(notes):
-    problems = ["has no notes"]
-  if problems:
-    warnings.warn(f"{name}: {_join(problems)}.", stacklevel=2)
+    warnings.warn(f"{name}: the file has no notes.", stacklevel=2)
+  elif problems:
+    warnings.warn(f"{name}: {_join(problems)}; the rest is used.", stacklevel=2)
   return notes
 
 
@@ -198,42 +204,28 @@ def _parse_track(data: bytes) -> _Track:
 
 def _parse_events(data: bytes, track: _Track):
   """Appends what `data` says to `track`; raises where it breaks."""
-  position = status = port = 0
+  position = running = 0
   while position < len(data):
     delta, position = _variable_length(data, position)
     track.end += delta
+    status = running
     if data[position] >= 0x80:
-      # Running status goes on after a meta event: lenient, but files need it.
-      event = data[position]
+      status = data[position]
       position += 1
-    else:
-      event = status
-    if event in _SYSEX:
-      length, position = _variable_length(data, position)
-      position += length
-    elif event == _META:
+    if status == _META:
       kind = data[position]
       length, position = _variable_length(data, position + 1)
-      body = data[position : position + length]
-      position += length
       if kind == _META_END_OF_TRACK:
         return
-      if kind == _META_PORT and len(body) == 1:
-        port = body[0]
-      elif kind == _META_TEMPO and len(body) == 3:
-        tempo = int.from_bytes(body, "big")
-        if tempo:
-          track.tempos.append((track.end, tempo))
-        else:
-          track.problem = "has a tempo of 0 (passed over)"
-    elif event > 0xF0:
-      position += _SYSTEM_BYTES.get(event, 0)
-    elif not event:
-      raise _BrokenTrackError(
-        f"has data before any status at byte {position} (the rest is lost)"
-      )
-    else:
-      status = event
+      _apply_meta(track, kind, data[position : position + length])
+      position += length
+    elif status in _SYSEX:
+      length, position = _variable_length(data, position)
+      position += length
+    elif status > 0xF0:
+      position += _SYSTEM_BYTES.get(status, 0)
+    elif status:
+      running = status  # Lenient: goes on after what is not of a channel.
       kind = status & 0xF0
       first = data[position]
       position += 1
@@ -244,11 +236,25 @@ def _parse_events(data: bytes, track: _Track):
       if first > 127 or second > 127:
         track.problem = "has data bytes over 127"
       if first <= 127:
-        channel = port * _NUM_CHANNELS + status % _NUM_CHANNELS
+        channel = _NUM_CHANNELS * track.port + status % _NUM_CHANNELS
         event = (track.end, channel, kind, first, min(second, 127))
         track.events.append(event)
+    else:
+      raise _BrokenTrackError(f"has data before any status at byte {position}")
   if position > len(data):
     raise IndexError
+
+
+def _apply_meta(track: _Track, kind: int, body: bytes):
+  """Takes a port or a tempo; what is broken, or of another kind, is nothing."""
+  if kind == _META_PORT and len(body) == 1:
+    track.port = body[0]
+  elif kind == _META_TEMPO and len(body) == 3:
+    tempo = int.from_bytes(body, "big")
+    if tempo:
+      track.tempos.append((track.end, tempo))
+    else:
+      track.problem = "has a tempo of 0"
 
 
 def _variable_length(data: bytes, position: int) -> tuple[int, int]:
@@ -259,9 +265,7 @@ def _variable_length(data: bytes, position: int) -> tuple[int, int]:
     value = value << 7 | byte & 0x7F
     if byte < 0x80:
       return value, here + 1
-  raise _BrokenTrackError(
-    f"has a number of over four bytes at byte {position} (the rest is lost)"
-  )
+  raise _BrokenTrackError(f"has a number of over four bytes at byte {position}")
 
 
 @dataclasses.dataclass(frozen=True)
