@@ -1,0 +1,312 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from music_spectrogram_diffusion.diffusion import samplers, schedules
+
+COSINE = schedules.CosineSchedule()
+SCHEDULES = [
+  COSINE,
+  schedules.LinearBetaSchedule(),
+  schedules.SquaredCosineSchedule(),
+]
+STEPS = [samplers.ddpm_step, samplers.ddim_step]
+
+
+def gaussian_denoiser(mean, deviation, schedule):
+  """The exact one: the posterior mean of x0 ~ N(mean, deviation²) given z_t."""
+
+  def denoise(z_t, time):
+    alpha, sigma = schedules.alpha_sigma(schedule.logsnr(time), z_t.ndim)
+    gain = alpha * deviation**2 / ((alpha * deviation) ** 2 + sigma**2)
+    return mean + gain * (z_t - alpha * mean)
+
+  return denoise
+
+
+def draw():
+  """x0 and eps [2, 8, 4]."""
+  key_x0, key_eps = jax.random.split(jax.random.key(0))
+  x0 = jax.random.uniform(key_x0, (2, 8, 4), minval=-1.0)
+  return x0, jax.random.normal(key_eps, x0.shape)
+
+
+def forward(x0, eps, logsnr):
+  alpha, sigma = schedules.alpha_sigma(logsnr, x0.ndim)
+  return alpha * x0 + sigma * eps
+
+
+@pytest.mark.parametrize("logsnr_t, logsnr_s", [(-20, -19), (-2, 6), (18, 20)])
+def test_ddim_step_with_exact_x0_stays_on_the_forward_process(
+  logsnr_t, logsnr_s
+):
+  x0, eps = draw()
+  t, s = jnp.full(2, float(logsnr_t)), jnp.full(2, float(logsnr_s))
+  z_t = forward(x0, eps, t)
+  z_s = samplers.ddim_step(z_t, x0, logsnr_t=t, logsnr_s=s)
+  np.testing.assert_allclose(z_s, forward(x0, eps, s), atol=1e-5)
+
+
+@pytest.mark.parametrize("logsnr_t, logsnr_s", [(-20, -19), (-2, 6), (18, 20)])
+def test_ddpm_step_with_exact_x0_has_the_law_of_the_forward_process(
+  logsnr_t, logsnr_s
+):
+  x0 = 0.7 * jnp.ones((1, 40000))
+  t, s = jnp.full(1, float(logsnr_t)), jnp.full(1, float(logsnr_s))
+  z_t = forward(x0, jax.random.normal(jax.random.key(0), x0.shape), t)
+  z_s = samplers.ddpm_step(
+    z_t,
+    x0,
+    logsnr_t=t,
+    logsnr_s=s,
+    key=jax.random.key(1),
+    variance=samplers.small_variance,
+  )
+  alpha, sigma = schedules.alpha_sigma(s, 1)
+  error = 4.0 / np.sqrt(z_s.size)
+  assert abs(z_s.mean() - 0.7 * alpha[0]) < error * sigma[0] + 1e-6
+  assert abs(z_s.std() / sigma[0] - 1.0) < error
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_step_to_the_same_level_changes_nothing(step):
+  x0, eps = draw()
+  t = jnp.array([-20.0, 3.0])
+  z_t = forward(x0, eps, t)
+  z_s = step(z_t, x0, logsnr_t=t, logsnr_s=t, key=jax.random.key(0))
+  np.testing.assert_allclose(z_s, z_t, atol=1e-5)
+
+
+@pytest.mark.parametrize("logsnr", [(-20.0, -19.0), (-1.0, 1.0), (19.0, 20.0)])
+def test_variances_are_the_posterior_ones_of_a_gaussian_and_of_a_point(logsnr):
+  t, s = np.asarray(logsnr)  # float64
+  kept = (1 + np.exp(-s)) / (1 + np.exp(-t))  # (alpha_t / alpha_s)²
+  sigma2_t, sigma2_s = 1 / (1 + np.exp(t)), 1 / (1 + np.exp(s))
+  levels = jnp.array([t]), jnp.array([s])
+  large = samplers.large_variance(*levels).item()
+  small = samplers.small_variance(*levels).item()
+  np.testing.assert_allclose(large, 1 - kept, rtol=1e-5)
+  np.testing.assert_allclose(small, (1 - kept) * sigma2_s / sigma2_t, rtol=1e-5)
+  middle = samplers.MediumVariance(0.5)(*levels).item()
+  np.testing.assert_allclose(middle, np.sqrt(large * small), rtol=1e-5)
+  for fraction, end in ((0.0, small), (1.0, large)):
+    medium = samplers.MediumVariance(fraction)(*levels).item()
+    np.testing.assert_allclose(medium, end, rtol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("num_steps", [30, 150])
+def test_ddpm_of_a_standard_gaussian_is_one_at_any_number_of_steps(
+  schedule, num_steps
+):
+  denoise = gaussian_denoiser(0.0, 1.0, schedule)
+  x0 = samplers.sample(
+    denoise,
+    jax.random.key(0),
+    (10000, 1),
+    schedule=schedule,
+    num_steps=num_steps,
+    clip=None,
+  )
+  # The last x0 is a mean, not a draw: its variance is alpha² of the last level.
+  alpha, _ = schedules.alpha_sigma(
+    schedule.logsnr(schedule.times(num_steps)[-2:-1]), 1
+  )
+  assert abs(x0.mean()) < 0.04
+  assert abs(x0.std() - alpha[0]) < 0.03
+
+
+@pytest.mark.parametrize(
+  "variance",
+  [
+    samplers.large_variance,
+    samplers.small_variance,
+    samplers.MediumVariance(0.5),
+  ],
+)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_ddpm_with_many_steps_has_the_moments_of_the_data(schedule, variance):
+  x0 = samplers.sample(
+    gaussian_denoiser(0.2, 0.3, schedule),
+    jax.random.key(1),
+    (8000, 1),
+    schedule=schedule,
+    num_steps=500,
+    step=functools.partial(samplers.ddpm_step, variance=variance),
+    clip=None,
+  )
+  assert abs(x0.mean() - 0.2) < 4 * 0.3 / np.sqrt(8000)
+  assert abs(x0.std() / 0.3 - 1.0) < 4 / np.sqrt(2 * 8000) + 0.02
+
+
+def ddim_error(num_steps, schedule):
+  """Largest distance of DDIM's x0 from the data's quantile of the noise."""
+  mean, deviation = 0.2, 0.3
+  initial = jnp.linspace(-2.0, 2.0, 9)[:, None]
+  x0 = samplers.sample(
+    gaussian_denoiser(mean, deviation, schedule),
+    jax.random.key(0),
+    initial.shape,
+    schedule=schedule,
+    num_steps=num_steps,
+    step=samplers.ddim_step,
+    clip=None,
+    initial=initial,
+  )
+  alpha, sigma = schedules.alpha_sigma(
+    schedule.logsnr(schedule.times(num_steps)[:1]), 2
+  )
+  spread = jnp.sqrt((alpha * deviation) ** 2 + sigma**2)
+  quantile = mean + deviation * (initial - alpha * mean) / spread
+  return np.abs(x0 - quantile).max()
+
+
+def test_ddim_maps_noise_to_its_quantile_at_first_order():
+  errors = [ddim_error(num_steps, COSINE) for num_steps in (25, 50, 100, 200)]
+  ratios = np.divide(errors[:-1], errors[1:])
+  np.testing.assert_allclose(ratios, 2.0, atol=0.15)
+  assert errors[-1] < 0.01
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("step", STEPS)
+def test_one_step_is_the_posterior_mean_of_the_data(schedule, step):
+  x0 = samplers.sample(
+    gaussian_denoiser(0.2, 0.3, schedule),
+    jax.random.key(0),
+    (4, 3),
+    schedule=schedule,
+    num_steps=1,
+    step=step,
+  )
+  np.testing.assert_allclose(x0, 0.2, atol=0.01)
+
+
+def test_the_grid_may_stop_early_and_its_end_does_not_matter():
+  def times_seen(z_t, time):
+    # Writes each time into its own column; a column not yet visited is 0.
+    return z_t.at[:, jnp.round(10 * time[0]).astype(int)].set(time)
+
+  def keep(z_t, x0, **levels):
+    return x0
+
+  first = jnp.linspace(1.0, 0.5, 6)
+  results = [
+    samplers.sample(
+      times_seen,
+      jax.random.key(0),
+      (2, 11),
+      schedule=COSINE,
+      times=jnp.append(first, end),
+      step=keep,
+      initial=jnp.zeros((2, 11)),
+    )
+    for end in (0.0, 0.3)
+  ]
+  expected = np.where(np.arange(11) >= 5, np.arange(11) / 10, 0.0)
+  np.testing.assert_allclose(results[0], np.tile(expected, (2, 1)), atol=1e-6)
+  np.testing.assert_array_equal(*results)
+
+
+def test_a_finer_grid_passed_as_times_is_that_number_of_steps():
+  sample = functools.partial(
+    samplers.sample,
+    gaussian_denoiser(0.2, 0.3, COSINE),
+    jax.random.key(0),
+    (2, 3),
+    schedule=COSINE,
+  )
+  by_times = sample(times=COSINE.times(7))
+  np.testing.assert_array_equal(by_times, sample(num_steps=7))
+
+
+def test_noise_of_each_step_is_that_of_the_key_folded_with_its_number():
+  key, shape, num_steps = jax.random.key(5), (2, 3), 4
+  denoise = gaussian_denoiser(0.2, 0.3, COSINE)
+  times = COSINE.times(num_steps)
+  z_t = jax.random.normal(jax.random.fold_in(key, 0), shape)
+  for i in range(1, num_steps + 1):
+    time_t, time_s = jnp.full(2, times[i - 1]), jnp.full(2, times[i])
+    x0 = jnp.clip(denoise(z_t, time_t), -1.0, 1.0)
+    z_t = samplers.ddpm_step(
+      z_t,
+      x0,
+      logsnr_t=COSINE.logsnr(time_t),
+      logsnr_s=COSINE.logsnr(time_s),
+      key=jax.random.fold_in(key, i),
+    )
+  sampled = samplers.sample(
+    denoise, key, shape, schedule=COSINE, num_steps=num_steps
+  )
+  np.testing.assert_allclose(sampled, x0, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_clipping_bounds_x0_at_every_step(step):
+  seen = []
+
+  def spy(z_t, x0, **settings):
+    jax.debug.callback(lambda value: seen.append(np.abs(value).max()), x0)
+    return step(z_t, x0, **settings)
+
+  x0 = samplers.sample(
+    lambda z_t, time: 5.0 * z_t,
+    jax.random.key(0),
+    (2, 3),
+    schedule=COSINE,
+    num_steps=4,
+    step=spy,
+    clip=0.5,
+  )
+  jax.effects_barrier()
+  assert len(seen) == 4
+  assert max(seen) <= 0.5
+  assert np.abs(x0).max() == 0.5
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_batch_neighbours_do_not_matter(step):
+  initial = jax.random.normal(jax.random.key(1), (3, 4))
+  sample = functools.partial(
+    samplers.sample,
+    gaussian_denoiser(0.2, 0.3, COSINE),
+    jax.random.key(0),
+    (3, 4),
+    schedule=COSINE,
+    num_steps=5,
+    step=step,
+  )
+  changed = sample(initial=initial.at[1].set(0.0))
+  unchanged = sample(initial=initial)
+  np.testing.assert_array_equal(changed[::2], unchanged[::2])
+  assert not np.array_equal(changed[1], unchanged[1])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_nothing_overflows_from_the_noisiest_to_the_cleanest_level(step):
+  def worst(z_t, time):
+    return 0.1 * z_t - 3.0
+
+  for schedule in SCHEDULES:
+    sample = functools.partial(
+      samplers.sample, worst, schedule=schedule, num_steps=20, step=step
+    )
+    x0 = jax.jit(sample, static_argnums=1)(jax.random.key(0), (2, 3))
+    assert np.isfinite(x0).all()
+
+
+def test_either_num_steps_or_times_is_needed():
+  sample = functools.partial(
+    samplers.sample,
+    gaussian_denoiser(0.2, 0.3, COSINE),
+    jax.random.key(0),
+    (2, 3),
+    schedule=COSINE,
+  )
+  with pytest.raises(ValueError, match="num_steps or times"):
+    sample()
+  with pytest.raises(ValueError, match="num_steps or times"):
+    sample(num_steps=2, times=COSINE.times(2))
