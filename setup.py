@@ -24,7 +24,7 @@ setuptools.setup(
     "gin-config>=0.5",
     "jax>=0.10,<0.12",
     "jaxtyping>=0.3",
-    "matplotlib>=3.8",
+    "matplotlib>=3.9",
     "mido>=1.3,<2",
     "numpy>=2.0,<3",
     "optax>=0.2.5",
@@ -33,7 +33,7 @@ setuptools.setup(
     "safetensors>=0.5",
     "soundfile>=0.13",
     "soxr>=1.0",
-    "typer>=0.16",
+    "typer>=0.20",
   ],
   extras_require={
     "data": [
@@ -48,13 +48,13 @@ setuptools.setup(
     "eval": ["mir_eval", "scipy"],
     "convert": ["tensorstore"],
     "test": [
-      "beartype>=0.18",
+      "beartype>=0.22.2",
       "hypothesis>=6.100",
       "psutil>=5.9",
       "pytest>=8",
       "pytest-xdist>=3.5",
       "ruff>=0.15",
-      "scipy>=1.13",
+      "scipy>=1.14",
     ],
     # Apart from `test`, because torch is as large as everything else together.
     "parity": ["diffusers", "torch"],

@@ -42,7 +42,10 @@ def complain(line: str) -> None:
 
 @contextlib.contextmanager
 def warnings_as_lines(source: str | os.PathLike) -> Iterator[None]:
-  """Prints each warning for users once, as one line that names `source`."""
+  """Prints each warning for users once, as one line that names `source`.
+
+  Those meant for programmers, such as deprecations, are not shown.
+  """
   said = set()
 
   def show(message, *_, **__) -> None:
@@ -52,6 +55,7 @@ def warnings_as_lines(source: str | os.PathLike) -> Iterator[None]:
       say(line)
 
   with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
     warnings.simplefilter("always", UserWarning)
     warnings.showwarning = show
     yield

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import types
+import warnings
 
 import mido
 import numpy as np
@@ -254,6 +255,16 @@ def test_an_output_that_cannot_be_meant_says_so(
 def test_several_inputs_need_a_folder(synthesizer, song, tmp_path):
   with pytest.raises(ValueError, match="folder"):
     spec_diff(song, song, "-o", tmp_path / "one.wav")
+
+
+def test_a_warning_for_users_is_said_once(synthesizer, song):
+  def warn(index):
+    warnings.warn("thinned\nout", stacklevel=1)
+    warnings.warn("old interface", DeprecationWarning, stacklevel=1)
+
+  synthesizer.hook = warn
+  _, _, stderr = spec_diff(song)
+  assert stderr == [f"warning: {song}: thinned out"]
 
 
 def test_a_bug_shows_its_traceback(synthesizer, song):
