@@ -1,0 +1,34 @@
+"""Networks, and the models they make: network, objective and prediction.
+
+Depends on notes, audio and diffusion; on JAX and Flax.
+"""
+
+from music_spectrogram_diffusion.models.configs import (
+  NetworkConfig,
+  SamplingConfig,
+  aligned_network,
+  paper_network,
+)
+from music_spectrogram_diffusion.models.diffusion_model import (
+  SAMPLERS,
+  DiffusionModel,
+  Objective,
+)
+from music_spectrogram_diffusion.models.harmonics import harmonic_init
+from music_spectrogram_diffusion.models.serialization import (
+  from_config,
+  to_config,
+)
+
+__all__ = [
+  "SAMPLERS",
+  "DiffusionModel",
+  "NetworkConfig",
+  "Objective",
+  "SamplingConfig",
+  "aligned_network",
+  "from_config",
+  "harmonic_init",
+  "paper_network",
+  "to_config",
+]

@@ -1,0 +1,132 @@
+"""Sizes of the networks and what a model is made of, as plain data."""
+
+import dataclasses
+from typing import Any
+
+from jax.typing import DTypeLike
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+  """Size and options of the encoder-decoder.
+
+  The defaults of the options are the published architecture; `max_notes` and
+  what follows it belong to the aligned family.
+
+  Attributes:
+    emb_dim: Channels of every layer.
+    num_heads: Attention heads.
+    head_dim: Channels of each head.
+    mlp_dim: Hidden channels of the gated MLPs.
+    num_encoder_layers: Layers of the note encoder.
+    num_context_layers: Layers of the context encoder; 0 for no context.
+    num_decoder_layers: Layers of the decoder.
+    segment_frames: Frames of a segment, and of its context.
+    max_tokens: Most note tokens of a segment.
+    dropout_rate: Dropout in training.
+    max_notes: Positions of the note-list encoder; None reads token by token.
+    relative_time: Whether cross-attention knows how frames and notes lie in
+      time; needs `max_notes`.
+    scale_logits: Whether attention logits are divided by the root of
+      `head_dim`.
+    dtype: Dtype of the computation; parameters are float32.
+  """
+
+  emb_dim: int
+  num_heads: int
+  head_dim: int = 64
+  mlp_dim: int
+  num_encoder_layers: int
+  num_context_layers: int
+  num_decoder_layers: int
+  segment_frames: int = 256
+  max_tokens: int = 2048
+  dropout_rate: float = 0.1
+  max_notes: int | None = None
+  relative_time: bool = False
+  scale_logits: bool = False
+  dtype: DTypeLike = "float32"
+
+  def __post_init__(self):
+    if self.relative_time and self.max_notes is None:
+      raise ValueError(
+        "relative_time needs a note list: set max_notes, for example to 256."
+      )
+
+  @property
+  def has_context(self) -> bool:
+    """Whether the network reads the segment before."""
+    return self.num_context_layers > 0
+
+
+_TINY = dict(emb_dim=32, num_heads=2, head_dim=16, mlp_dim=64)
+_SMALL = dict(emb_dim=512, num_heads=6, mlp_dim=1024)
+_BASE = dict(emb_dim=768, num_heads=12, mlp_dim=2048)
+_LARGE = dict(emb_dim=1024, num_heads=16, mlp_dim=2816)
+
+
+def paper_network(
+  size: str, *, context: bool = True, **options: Any
+) -> NetworkConfig:
+  """A network of the paper: `tiny` (for tests), `small`, `base` or `large`.
+
+  Hawthorne et al. 2022, section 4.
+
+  Args:
+    size: Which.
+    context: Whether it reads the segment before.
+    **options: Further fields of `NetworkConfig`.
+
+  Raises:
+    ValueError: There is no such size.
+  """
+  sizes = {
+    "tiny": (_TINY, 2),
+    "small": (_SMALL, 8),
+    "base": (_BASE, 12),
+    "large": (_LARGE, 24),
+  }
+  if size not in sizes:
+    raise ValueError(f"Expected a size of {', '.join(sizes)}; got {size!r}.")
+  widths, num_layers = sizes[size]
+  return NetworkConfig(
+    **widths,
+    num_encoder_layers=num_layers,
+    num_context_layers=num_layers if context else 0,
+    num_decoder_layers=num_layers,
+    **options,
+  )
+
+
+def aligned_network(**options: Any) -> NetworkConfig:
+  """The network of the embedded default: 5.3 M parameters, notes aligned."""
+  fields = dict(
+    emb_dim=192,
+    num_heads=3,
+    mlp_dim=512,
+    num_encoder_layers=2,
+    num_context_layers=1,
+    num_decoder_layers=4,
+    dropout_rate=0.0,
+    max_notes=256,
+    relative_time=True,
+    scale_logits=True,
+  )
+  return NetworkConfig(**(fields | options))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+  """How a model is sampled unless told otherwise.
+
+  Attributes:
+    sampler: Which step is repeated: a name of `diffusion_model.SAMPLERS`.
+    num_steps: Number of network evaluations.
+    guidance_weight: Weight of the conditional prediction; 1 means none.
+    end_time: Noise time at which the last step jumps to the clean prediction.
+  """
+
+  sampler: str = "ddpm"
+  num_steps: int = 1000
+  guidance_weight: float = 2.0
+  end_time: float = 0.0

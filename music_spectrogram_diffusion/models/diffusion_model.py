@@ -1,0 +1,312 @@
+"""A diffusion model: network, objective of training, and prediction."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+import numpy as np
+
+from music_spectrogram_diffusion import audio, diffusion, notes
+from music_spectrogram_diffusion.models import network
+from music_spectrogram_diffusion.models.configs import (
+  NetworkConfig,
+  SamplingConfig,
+)
+
+Parameters = dict[str, Any]
+Batch = dict[str, Array | np.ndarray]
+
+SAMPLERS: dict[str, Callable] = {
+  "ddpm": diffusion.samplers.ddpm_step,
+  "ddim": diffusion.samplers.ddim_step,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+  """How the network is trained; the defaults are the paper's.
+
+  Attributes:
+    loss: Distance between output and truth, element by element.
+    drop_condition: Share of examples without notes and context, for guidance.
+    drop_context: Share of the others without context, as at a song's start.
+    noise_draws: Noisy versions of each example, which share its encodings.
+  """
+
+  loss: Callable = diffusion.losses.eps_loss
+  drop_condition: float = 0.1
+  drop_context: float = 0.0
+  noise_draws: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiffusionModel:
+  """Note tokens and context in, a log-mel spectrogram out.
+
+  Parameters are a nested dict, apart from the model, as in Flax.
+
+  Attributes:
+    network: Size and options of the network.
+    vocabulary: What note tokens mean.
+    spectrogram: Features that are generated.
+    schedule: Noise level over time.
+    parameterization: What the network's output means.
+    sampling: How it is sampled by default.
+  """
+
+  network: NetworkConfig
+  vocabulary: notes.Vocabulary = notes.Vocabulary()
+  spectrogram: audio.SpectrogramConfig = audio.SpectrogramConfig()
+  schedule: diffusion.schedules.Schedule = diffusion.schedules.CosineSchedule()
+  parameterization: diffusion.parameterization.Parameterization = (
+    diffusion.parameterization.Eps()
+  )
+  sampling: SamplingConfig = SamplingConfig()
+
+  @functools.cached_property
+  def module(self) -> network.Network:
+    """The Flax module that parameters belong to."""
+    return network.Network(
+      self.network, self.vocabulary, self.parameterization.num_outputs
+    )
+
+  def init(self, key: PRNGKeyArray) -> Parameters:
+    """Draws parameters; wrap it in `jax.eval_shape` for their shapes alone."""
+    segment = (1, self.network.segment_frames, self.spectrogram.n_mels)
+    return self.module.init(
+      key,
+      jnp.zeros((1, self.network.max_tokens), jnp.int32),
+      jnp.zeros(segment),
+      jnp.zeros(segment[:2], bool),
+      jnp.zeros(segment),
+      jnp.zeros(1),
+    )["params"]
+
+  def encode(
+    self,
+    parameters: Parameters,
+    note_tokens: Int[Array, "batch tokens"],
+    context: Float[Array, "batch frames mel_bins"],
+    context_mask: Bool[Array, "batch frames"],
+    **options: Any,
+  ) -> network.Conditioning:
+    """Encodes notes and a log-mel context: see `Network.encode`."""
+    scaled = audio.scale_log_mel(context, self.spectrogram, clip=True)
+    return self.module.apply(
+      {"params": parameters},
+      note_tokens,
+      scaled,
+      context_mask,
+      method="encode",
+      **options,
+    )
+
+  def output(
+    self,
+    parameters: Parameters,
+    z_t: Float[Array, "batch frames mel_bins"],
+    time: Float[Array, " batch"],
+    conditioning: network.Conditioning,
+    **options: Any,
+  ) -> Float[Array, "batch frames outputs"]:
+    """What the network says of `z_t`, to be read by the parameterization."""
+    inputs = self.parameterization.network_input(
+      z_t, self.schedule.logsnr(time)
+    )
+    return self.module.apply(
+      {"params": parameters},
+      inputs,
+      time,
+      conditioning,
+      method="decode",
+      **options,
+    )
+
+  def denoise(
+    self,
+    parameters: Parameters,
+    z_t: Float[Array, "batch frames mel_bins"],
+    time: Float[Array, " batch"],
+    conditioning: network.Conditioning,
+    guidance_weight: float = 1.0,
+  ) -> Float[Array, "batch frames mel_bins"]:
+    """Predicts the clean spectrogram, on the model's scale.
+
+    Guidance combines predictions of x0, which at a given `z_t` is the same as
+    combining those of eps. With a weight of 1 the unconditional one is not
+    computed.
+    """
+    logsnr = self.schedule.logsnr(time)
+    if guidance_weight == 1.0:
+      output = self.output(parameters, z_t, time, conditioning)
+      return self.parameterization.predict(output, z_t, logsnr)[0]
+    both = conditioning.concatenate(conditioning.unconditional())
+    output = self.output(
+      parameters, jnp.tile(z_t, (2, 1, 1)), jnp.tile(time, 2), both
+    )
+    conditional, unconditional = (
+      self.parameterization.predict(half, z_t, logsnr)[0]
+      for half in jnp.split(output, 2)
+    )
+    return diffusion.guidance.guided(
+      conditional, unconditional, guidance_weight
+    )
+
+  @functools.partial(
+    jax.jit,
+    static_argnames=(
+      "self",
+      "num_steps",
+      "sampler",
+      "guidance_weight",
+      "end_time",
+    ),
+  )
+  def predict(
+    self,
+    parameters: Parameters,
+    note_tokens: Int[Array, "batch tokens"],
+    context: Float[Array, "batch frames mel_bins"],
+    context_mask: Bool[Array, "batch frames"],
+    key: PRNGKeyArray,
+    *,
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    guidance_weight: float | None = None,
+    end_time: float | None = None,
+  ) -> Float[Array, "batch frames mel_bins"]:
+    """Generates the spectrograms of a batch of segments.
+
+    Args:
+      parameters: The model's.
+      note_tokens: Tokens of each segment, padded with 0.
+      context: Log-mel spectrogram before each segment, valid frames first.
+      context_mask: Which frames of it are valid.
+      key: Seeds the noise.
+      num_steps: As in `SamplingConfig`, and its value where None; so are the
+        following.
+      sampler: Likewise.
+      guidance_weight: Likewise.
+      end_time: Likewise.
+
+    Returns:
+      Log-mel spectrograms.
+
+    Raises:
+      ValueError: There is no such sampler, or the number of steps is none.
+    """
+    given = dict(
+      num_steps=num_steps,
+      sampler=sampler,
+      guidance_weight=guidance_weight,
+      end_time=end_time,
+    )
+    settings = dataclasses.replace(
+      self.sampling, **{k: v for k, v in given.items() if v is not None}
+    )
+    if settings.sampler not in SAMPLERS:
+      raise ValueError(
+        f"Expected a sampler of {', '.join(SAMPLERS)};"
+        f" got {settings.sampler!r}."
+      )
+    conditioning = self.encode(parameters, note_tokens, context, context_mask)
+
+    def denoise(z_t, time):
+      return self.denoise(
+        parameters, z_t, time, conditioning, settings.guidance_weight
+      )
+
+    times = self.schedule.times(settings.num_steps)
+    scaled = diffusion.samplers.sample(
+      denoise,
+      key,
+      context.shape,
+      schedule=self.schedule,
+      times=settings.end_time + (1.0 - settings.end_time) * times,
+      step=SAMPLERS[settings.sampler],
+    )
+    return audio.unscale_log_mel(scaled, self.spectrogram)
+
+  def loss(
+    self,
+    parameters: Parameters,
+    batch: Batch,
+    key: PRNGKeyArray,
+    *,
+    objective: Objective = Objective(),
+    train: bool = True,
+  ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Loss of a batch of the training contract, and what to watch.
+
+    Args:
+      parameters: The model's.
+      batch: `note_tokens`, `context`, `context_mask`, `targets` and
+        `targets_mask`; spectrograms are log-mel.
+      key: Draws times, noise and what is dropped.
+      objective: What is minimised.
+      train: Whether dropout, of activations and of conditions, is on.
+
+    Returns:
+      The loss; and the mean distance |x0_hat - x0| on the model's scale, at
+      low, medium and high noise.
+    """
+    keys = dict(
+      zip(
+        ("time", "noise", "condition", "context", "encode", "decode"),
+        jax.random.split(key, 6),
+        strict=True,
+      )
+    )
+    num_examples = batch["targets"].shape[0]
+    note_tokens, context_mask = batch["note_tokens"], batch["context_mask"]
+    if train:
+      keep = ~jax.random.bernoulli(
+        keys["condition"], objective.drop_condition, (num_examples, 1)
+      )
+      keep_context = ~jax.random.bernoulli(
+        keys["context"], objective.drop_context, (num_examples, 1)
+      )
+      note_tokens = jnp.where(keep, note_tokens, notes.PAD)
+      context_mask = context_mask & keep & keep_context
+    conditioning = self.encode(
+      parameters,
+      note_tokens,
+      batch["context"],
+      context_mask,
+      deterministic=not train,
+      rngs={"dropout": keys["encode"]},
+    ).repeat(objective.noise_draws)
+    x0 = jnp.repeat(
+      audio.scale_log_mel(batch["targets"], self.spectrogram, clip=True),
+      objective.noise_draws,
+      axis=0,
+    )
+    mask = jnp.repeat(batch["targets_mask"], objective.noise_draws, axis=0)
+    time = diffusion.losses.stratified_times(keys["time"], x0.shape[0])
+    eps = jax.random.normal(keys["noise"], x0.shape)
+    z_t, logsnr = diffusion.losses.noised(x0, time, eps, self.schedule)
+    output = self.output(
+      parameters,
+      z_t,
+      time,
+      conditioning,
+      deterministic=not train,
+      rngs={"dropout": keys["decode"]},
+    )
+    values = objective.loss(self.parameterization, output, x0, eps, z_t, logsnr)
+    x0_hat, _ = self.parameterization.predict(output, z_t, logsnr)
+    error = jnp.abs(jnp.clip(x0_hat, -1.0, 1.0) - x0)
+    metrics = {}
+    for name, low, high in (
+      ("low", 0.0, 1 / 3),
+      ("medium", 1 / 3, 2 / 3),
+      ("high", 2 / 3, 1.0),
+    ):
+      level = mask & ((time >= low) & (time < high))[:, None]
+      metrics[f"x0_error/{name}"] = diffusion.losses.masked_mean(error, level)
+    loss = diffusion.losses.masked_mean(values, mask)
+    return loss, metrics | {"loss": loss}

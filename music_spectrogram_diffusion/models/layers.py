@@ -1,0 +1,239 @@
+"""Layers of the T5.1.1 transformer and what diffusion adds to it.
+
+Raffel et al. 2020, https://arxiv.org/abs/1910.10683, with the changes of T5.1.1
+(gated MLP, no biases); FiLM and position tables of Hawthorne et al. 2022,
+https://arxiv.org/abs/2206.05408. Parameters are named and shaped like the
+published ones.
+"""
+
+import math
+
+from flax import linen as nn
+import jax
+from jax import lax
+from jax import numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+
+MASKED_LOGIT = -1e10
+
+_fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def dense(features: int, name: str, dtype: DTypeLike, init=_fan_in) -> nn.Dense:
+  """A projection without bias, as all of T5.1.1's."""
+  return nn.Dense(
+    features, use_bias=False, kernel_init=init, dtype=dtype, name=name
+  )
+
+
+class RMSNorm(nn.Module):
+  """Divides by the root mean square of the channels and scales each channel.
+
+  Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, in float32.
+
+  Attributes:
+    dtype: Dtype of the result.
+    epsilon: Added to the mean square.
+  """
+
+  dtype: DTypeLike = jnp.float32
+  epsilon: float = 1e-6
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "... emb_dim"]
+  ) -> Float[Array, "... emb_dim"]:
+    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return (x * lax.rsqrt(mean_square + self.epsilon) * scale).astype(
+      self.dtype
+    )
+
+
+class Dropout(nn.Module):
+  """Dropout whose mask is shared by all positions of a sequence."""
+
+  rate: float
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "batch length emb_dim"], deterministic: bool
+  ) -> Float[Array, "batch length emb_dim"]:
+    return nn.Dropout(self.rate, broadcast_dims=(1,))(
+      x, deterministic=deterministic
+    )
+
+
+class Attention(nn.Module):
+  """Multi-head attention; a query that may attend to nothing yields zero.
+
+  Attributes:
+    num_heads: Number of heads.
+    head_dim: Channels of each head.
+    scale_logits: Whether logits are divided by the root of `head_dim`; T5 has
+      that factor in the initial queries instead.
+    dropout_rate: Share of attention weights dropped in training.
+    dtype: Dtype of the computation; logits and softmax are float32.
+  """
+
+  num_heads: int
+  head_dim: int
+  scale_logits: bool = False
+  dropout_rate: float = 0.0
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    queries: Float[Array, "batch queries emb_dim"],
+    keys: Float[Array, "batch keys emb_dim"],
+    mask: Bool[Array, "#batch #queries keys"] | None = None,
+    bias: Float[Array, "batch heads queries keys"] | None = None,
+    *,
+    deterministic: bool,
+  ) -> Float[Array, "batch queries emb_dim"]:
+    """Attends from every query to the keys that `mask` admits.
+
+    Args:
+      queries: What asks.
+      keys: What is attended to, as keys and as values.
+      mask: True where a query may attend to a key; None admits all.
+      bias: Added to the logits.
+      deterministic: Whether dropout is off.
+
+    Returns:
+      The attended values, projected to the channels of `queries`.
+    """
+    width = self.num_heads * self.head_dim
+    query_init = nn.initializers.variance_scaling(
+      1.0 if self.scale_logits else 1.0 / self.head_dim,
+      "fan_in",
+      "truncated_normal",
+    )
+
+    def heads(x, name, init=_fan_in):
+      x = dense(width, name, self.dtype, init)(x)
+      return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+
+    query = heads(queries, "query", query_init)
+    key, value = heads(keys, "key"), heads(keys, "value")
+    logits = jnp.einsum(
+      "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32
+    )
+    if self.scale_logits:
+      logits = logits * self.head_dim**-0.5
+    if bias is not None:
+      logits = logits + bias
+    if mask is not None:
+      logits = jnp.where(mask[:, None], logits, MASKED_LOGIT)
+    weights = nn.softmax(logits).astype(self.dtype)
+    weights = nn.Dropout(self.dropout_rate, broadcast_dims=(2,))(
+      weights, deterministic=deterministic
+    )
+    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    if mask is not None:
+      attended = jnp.where(
+        mask.any(-1)[..., None, None], attended, jnp.zeros((), self.dtype)
+      )
+    attended = attended.reshape(*attended.shape[:-2], width)
+    return dense(queries.shape[-1], "out", self.dtype)(attended)
+
+
+class GatedMLP(nn.Module):
+  """gelu(x W0) * (x W1), projected back: Shazeer 2020, arXiv 2002.05202."""
+
+  mlp_dim: int
+  dropout_rate: float = 0.0
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "batch length emb_dim"], *, deterministic: bool
+  ) -> Float[Array, "batch length emb_dim"]:
+    gate = nn.gelu(dense(self.mlp_dim, "wi_0", self.dtype)(x), approximate=True)
+    hidden = gate * dense(self.mlp_dim, "wi_1", self.dtype)(x)
+    hidden = Dropout(self.dropout_rate)(hidden, deterministic)
+    return dense(x.shape[-1], "wo", self.dtype)(hidden)
+
+
+class FiLM(nn.Module):
+  """Scales and shifts each channel of a sequence by a condition.
+
+  Perez et al. 2018, https://arxiv.org/abs/1709.07871.
+  """
+
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "batch length emb_dim"],
+    condition: Float[Array, "batch cond_dim"],
+  ) -> Float[Array, "batch length emb_dim"]:
+    project = dense(2 * x.shape[-1], "DenseGeneral_0", self.dtype)
+    scale, shift = jnp.split(project(condition)[:, None, :], 2, axis=-1)
+    return x * (scale + 1) + shift
+
+
+def sinusoids(
+  positions: Float[Array, "*batch"],
+  num_channels: int,
+  max_timescale: float = 10_000.0,
+) -> Float[Array, "*batch channels"]:
+  """Sines, then cosines, of positions over log-spaced timescales.
+
+  Args:
+    positions: Where to evaluate, in units of the shortest timescale, 1.
+    num_channels: Even number of channels, at least 4.
+    max_timescale: The longest timescale.
+
+  Returns:
+    Half sines, half cosines.
+  """
+  half = num_channels // 2
+  # By NumPy: angles reach 20 000 radians, where XLA's exp is not exact enough.
+  index = np.arange(half, dtype=np.float32)
+  frequencies = np.exp(-math.log(max_timescale) * index / (half - 1))
+  angles = positions[..., None] * frequencies
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def permuted_sinusoids(
+  key: Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "positions emb_dim"]:
+  """Initialises a position table: phases drawn per band, channels permuted.
+
+  Each stack draws its own, so that the networks that read their sum or both
+  can tell them apart; hence a table is part of a model's weights.
+  """
+  length, emb_dim = shape
+  phase_key, order_key = jax.random.split(key)
+  step = np.log(10_000.0) / (emb_dim // 2 - 1)
+  frequencies = np.exp(-step * np.arange(emb_dim // 2))
+  angles = jnp.asarray(np.arange(length)[:, None] * frequencies, jnp.float32)
+  phases = jax.random.uniform(phase_key, (emb_dim,), maxval=2 * np.pi)
+  sine_phases, cosine_phases = jnp.split(phases, 2)
+  table = jnp.concatenate(
+    [jnp.sin(angles + sine_phases), jnp.cos(angles + cosine_phases)], axis=-1
+  )
+  return jax.random.permutation(order_key, table, axis=1).astype(dtype)
+
+
+class Positions(nn.Module):
+  """A table of position encodings that is saved but never trained."""
+
+  length: int
+  emb_dim: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, positions: Int[Array, "*batch"]
+  ) -> Float[Array, "*batch emb_dim"]:
+    table = self.param(
+      "embedding", permuted_sinusoids, (self.length, self.emb_dim)
+    )
+    return lax.stop_gradient(table)[positions].astype(self.dtype)
