@@ -135,8 +135,8 @@ def sample(
   0.9, ..., 0.5.
 
   Args:
-    denoise: Predicts x0 from z_t [batch, ...] and time [batch], where guidance
-      included.
+    denoise: Predicts x0 from z_t [batch, ...] and time [batch]; guidance is
+      its own affair.
     key: Step i of 1 to S draws from `jax.random.fold_in(key, i)`, the initial
       noise from `fold_in(key, 0)`.
     shape: Shape of the result, the batch first.

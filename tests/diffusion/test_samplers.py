@@ -98,10 +98,8 @@ def test_variances_are_the_posterior_ones_of_a_gaussian_and_of_a_point(logsnr):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("num_steps", [30, 150])
-def test_ddpm_of_a_standard_gaussian_is_one_at_any_number_of_steps(
-  schedule, num_steps
-):
+def test_ddpm_of_a_standard_gaussian_is_one_with_few_steps_too(schedule):
+  num_steps = 30
   denoise = gaussian_denoiser(0.0, 1.0, schedule)
   x0 = samplers.sample(
     denoise,
@@ -127,13 +125,12 @@ def test_ddpm_of_a_standard_gaussian_is_one_at_any_number_of_steps(
     samplers.MediumVariance(0.5),
   ],
 )
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_ddpm_with_many_steps_has_the_moments_of_the_data(schedule, variance):
+def test_ddpm_with_many_steps_has_the_moments_of_the_data(variance):
   x0 = samplers.sample(
-    gaussian_denoiser(0.2, 0.3, schedule),
+    gaussian_denoiser(0.2, 0.3, COSINE),
     jax.random.key(1),
     (8000, 1),
-    schedule=schedule,
+    schedule=COSINE,
     num_steps=500,
     step=functools.partial(samplers.ddpm_step, variance=variance),
     clip=None,
@@ -211,7 +208,7 @@ def test_the_grid_may_stop_early_and_its_end_does_not_matter():
   np.testing.assert_array_equal(*results)
 
 
-def test_a_finer_grid_passed_as_times_is_that_number_of_steps():
+def test_times_of_the_schedule_are_the_default():
   sample = functools.partial(
     samplers.sample,
     gaussian_denoiser(0.2, 0.3, COSINE),
