@@ -1,0 +1,99 @@
+"""The audio that is compared: the soundfont's, the inverter's, a model's."""
+
+import ast
+import dataclasses
+import hashlib
+import pathlib
+
+from jaxtyping import Float32
+import numpy as np
+
+from music_spectrogram_diffusion import audio, inference, inverter, notes
+from music_spectrogram_diffusion.data import soundfont
+
+# Room for the last notes to die away, where a piece ends before its excerpt.
+_TAIL_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """An excerpt: what is asked for, and how the soundfont plays it.
+
+  Attributes:
+    name: The file's name without its suffix.
+    notes: Its notes, on the instruments that the models know.
+    samples: The soundfont's audio.
+    log_mel: Its spectrogram, natural logarithm.
+  """
+
+  name: str
+  notes: notes.Notes
+  samples: Float32[np.ndarray, " samples"]
+  log_mel: Float32[np.ndarray, "frames mel_bins"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+  """One way to play a piece.
+
+  Attributes:
+    samples: Its audio.
+    log_mel: The spectrogram that an inverter made the audio from, in the
+      frames of the piece.
+  """
+
+  samples: Float32[np.ndarray, " samples"]
+  log_mel: Float32[np.ndarray, "frames mel_bins"]
+
+
+def load_piece(
+  path: pathlib.Path,
+  seconds: float,
+  renderer: soundfont.SoundfontRenderer,
+  config: audio.SpectrogramConfig,
+) -> Piece:
+  """Reads the first seconds of a MIDI file and plays them on the soundfont."""
+  piece = notes.to_slakh_classes(notes.read_midi(path))
+  piece = piece[piece.onset < seconds]
+  piece = notes.trim_overlaps(
+    dataclasses.replace(piece, offset=np.minimum(piece.offset, seconds))
+  )
+  samples = renderer.render(piece, min(seconds, piece.duration_s + _TAIL_S))
+  return Piece(path.stem, piece, samples, audio.log_mel(samples, config))
+
+
+def play_ground_truth(
+  piece: Piece, invert: inverter.Inverter, cache: pathlib.Path
+) -> Rendering:
+  """Puts the soundfont's own spectrogram through the inverter.
+
+  What a perfect model would sound like. Kept in `cache` under a hash of what
+  went in.
+  """
+  key = hashlib.sha256(repr(invert).encode() + piece.log_mel.tobytes())
+  path = cache / f"{key.hexdigest()}.npy"
+  if not path.exists():
+    np.save(path, np.asarray(invert(piece.log_mel)))
+  return Rendering(np.load(path), piece.log_mel)
+
+
+def play_model(
+  piece: Piece, synthesizer: inference.Synthesizer, settings: dict
+) -> Rendering:
+  """Plays a piece by a model; settings are those of `Synthesizer.stream`."""
+  segments = list(synthesizer.stream(piece.notes, **settings))
+  samples = np.concatenate([segment.samples for segment in segments])
+  log_mel = np.concatenate([segment.log_mel for segment in segments])
+  return Rendering(samples[: len(piece.samples)], log_mel[: len(piece.log_mel)])
+
+
+def parse_settings(text: str) -> dict:
+  """Reads "steps=6,guidance=1.5" as keyword arguments of the synthesizer."""
+  settings = {}
+  for assignment in filter(None, text.split(",")):
+    name, _, value = assignment.partition("=")
+    try:
+      settings[name] = ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+      settings[name] = value
+  return settings
