@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import music_spectrogram_diffusion
-from music_spectrogram_diffusion.cli import console, doctor, info, render
+from music_spectrogram_diffusion.cli import console, convert, doctor, info, render
 
 app = typer.Typer(
   no_args_is_help=True,
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(render.render)
 app.command(no_args_is_help=True)(info.info)
+app.command(no_args_is_help=True)(convert.convert)
 app.command()(doctor.doctor)
 
 

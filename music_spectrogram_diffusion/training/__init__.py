@@ -3,12 +3,19 @@
 Knows the models and how they are saved, no raw data and no TensorFlow.
 """
 
-from music_spectrogram_diffusion.training.loop import train
+from music_spectrogram_diffusion.training.loop import restore_average, train
 from music_spectrogram_diffusion.training.optimizers import (
-    adafactor,
-    adamw,
-    warm_up_then_decay,
+  adafactor,
+  adamw,
+  warm_up_then_decay,
 )
 from music_spectrogram_diffusion.training.step import TrainState
 
-__all__ = ["TrainState", "adafactor", "adamw", "train", "warm_up_then_decay"]
+__all__ = [
+  "TrainState",
+  "adafactor",
+  "adamw",
+  "restore_average",
+  "train",
+  "warm_up_then_decay",
+]

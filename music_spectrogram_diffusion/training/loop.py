@@ -119,7 +119,7 @@ def restore_average(directory: str | pathlib.Path) -> dict[str, Any]:
   """
   directory = pathlib.Path(directory).absolute()
   if not directory.is_dir():
-    raise ValueError(f"Expected a training run in {directory}; found nothing.")
+    raise ValueError(f"Expected checkpoints in {directory}; found nothing.")
   with ocp.CheckpointManager(directory) as manager:
     if manager.latest_step() is None:
       raise ValueError(f"Expected a checkpoint in {directory}; found none.")

@@ -1,0 +1,242 @@
+"""The synthesizer: notes in, audio out, as a stream of segments."""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Float32, Int32, PRNGKeyArray
+import numpy as np
+
+from music_spectrogram_diffusion import audio, checkpoints, models
+from music_spectrogram_diffusion import inverter as inverters
+from music_spectrogram_diffusion import notes as notes_lib
+
+EMBEDDED_MODEL = Path(__file__).parents[1] / "pretrained"
+TAIL_S = 1.0
+"""Audio after the last note has ended, for what it leaves ringing."""
+
+_TOKEN_BUCKETS = (128, 256, 512, 1024, 2048)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """What one step of a stream brings.
+
+  Attributes:
+    index: Number of the last segment generated, from 0.
+    num_segments: Segments of the whole song.
+    samples: Audio that goes on from what came before. An inverter may look
+      ahead, so it does not cover exactly the frames of `log_mel`.
+    log_mel: Spectrogram that was generated for it, natural logarithm; no frames
+      where only audio was left over.
+  """
+
+  index: int
+  num_segments: int
+  samples: Float32[np.ndarray, " samples"]
+  log_mel: Float32[np.ndarray, "frames mel_bins"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Synthesizer:
+  """Plays notes: tokens, spectrograms segment by segment, audio.
+
+  Build one with `from_pretrained`.
+
+  Attributes:
+    model: The diffusion model.
+    parameters: Its parameters, on the device.
+    inverter: Makes audio of its spectrograms.
+    model_hash: SHA-256 of the weights.
+  """
+
+  model: models.DiffusionModel
+  parameters: Mapping[str, Any]
+  inverter: inverters.Inverter
+  model_hash: str
+
+  @classmethod
+  def from_pretrained(
+    cls, path: str | os.PathLike | None = None
+  ) -> "Synthesizer":
+    """Loads a model directory, or the model that the package carries.
+
+    Args:
+      path: A model directory, or None.
+
+    Raises:
+      checkpoints.CheckpointError: Something is missing, damaged or of another
+        model.
+    """
+    path = EMBEDDED_MODEL if path is None else Path(path)
+    config, parameters = checkpoints.load_model_directory(path)
+    try:
+      model = models.from_config(config["model"])
+    except (KeyError, ValueError) as error:
+      raise checkpoints.CheckpointError(
+        f"Expected a model in {path / 'config.json'}: {error}"
+      ) from error
+    checkpoints.check_parameters(
+      jax.eval_shape(model.init, jax.random.key(0)), parameters, path
+    )
+    return cls(
+      model=model,
+      parameters=jax.device_put(parameters),
+      inverter=inverters.GriffinLim(model.spectrogram),
+      model_hash=checkpoints.weights_hash(path),
+    )
+
+  @property
+  def spectrogram_config(self) -> audio.SpectrogramConfig:
+    """The features that are generated; gives the sample rate."""
+    return self.model.spectrogram
+
+  @property
+  def defaults(self) -> dict[str, Any]:
+    """Settings of `stream` that hold unless they are given."""
+    sampling = self.model.sampling
+    return {
+      "steps": sampling.num_steps,
+      "sampler": sampling.sampler,
+      "guidance": sampling.guidance_weight,
+      "end_time": sampling.end_time,
+      "seed": 0,
+    }
+
+  def __call__(self, music: Any, **settings: Any) -> Float32[np.ndarray, "_"]:
+    """Renders a whole song; arguments and errors are those of `stream`.
+
+    Returns:
+      Mono samples, nominally in [-1, 1] and not clipped.
+    """
+    segments = self.stream(music, **settings)
+    return np.concatenate([segment.samples for segment in segments])
+
+  def stream(
+    self,
+    music: Any,
+    *,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+    end_time: float | None = None,
+    seed: int = 0,
+  ) -> Iterator[Segment]:
+    """Renders a song segment by segment, in memory that does not grow.
+
+    Programs are replaced by the instruments that the models know. The same
+    seed gives the same audio, whole or streamed.
+
+    Args:
+      music: Path of a MIDI file, `notes.Notes`, or a note_seq NoteSequence.
+      steps: Sampling steps; None, here and below, for the model's own setting.
+      sampler: How a step is made: a name in `models.SAMPLERS`.
+      guidance: Weight of the notes and the context; 1 for no guidance.
+      end_time: Noise time from which the last step jumps to the clean
+        prediction.
+      seed: Seeds the noise.
+
+    Yields:
+      Audio and spectrograms in their order, to `TAIL_S` after the last note.
+
+    Raises:
+      ValueError: The file cannot be read, or a setting is out of range.
+    """
+    settings = dict(
+      num_steps=steps,
+      sampler=sampler,
+      guidance_weight=guidance,
+      end_time=end_time,
+    )
+    tokens, num_samples = self._tokenize(_as_notes(music))
+    fresh: list[np.ndarray] = []  # Spectrograms that were not handed out yet.
+    index = -1
+
+    def spectrograms():
+      nonlocal index
+      for log_mel in self._spectrograms(tokens, jax.random.key(seed), settings):
+        fresh.append(log_mel)
+        index += 1
+        yield log_mel
+
+    left = num_samples
+    for samples in self.inverter.stream(spectrograms()):
+      if not left and not fresh:
+        break
+      nothing = np.zeros((0, self.model.spectrogram.n_mels), np.float32)
+      yield Segment(
+        index=index,
+        num_segments=len(tokens),
+        samples=samples[:left],
+        log_mel=np.concatenate([nothing, *fresh]),
+      )
+      left = max(0, left - len(samples))
+      fresh.clear()
+
+  def log_mel(
+    self, music: Any, **settings: Any
+  ) -> Float32[np.ndarray, "frames mel_bins"]:
+    """The spectrogram of a whole song; arguments are those of `stream`."""
+    return np.concatenate([s.log_mel for s in self.stream(music, **settings)])
+
+  def _tokenize(
+    self, notes: notes_lib.Notes
+  ) -> tuple[Int32[np.ndarray, "segments tokens"], int]:
+    """Padded tokens of each segment, and how many samples are to be heard."""
+    config, network = self.model.spectrogram, self.model.network
+    notes = notes_lib.trim_overlaps(notes_lib.to_slakh_classes(notes))
+    duration_s = notes.duration_s + TAIL_S
+    num_frames = math.ceil(duration_s * config.frame_rate)
+    segments = notes_lib.tokenize_segments(
+      notes,
+      vocabulary=self.model.vocabulary,
+      segment_frames=network.segment_frames,
+      frame_rate=config.frame_rate,
+      max_tokens=network.max_tokens,
+      num_segments=math.ceil(num_frames / network.segment_frames),
+    )
+    # One length for the whole song, so that one program serves all segments.
+    longest = max(len(tokens) for tokens in segments)
+    fitting = [size for size in _TOKEN_BUCKETS if longest <= size]
+    length = min(fitting[0] if fitting else longest, network.max_tokens)
+    padded = np.full((len(segments), length), notes_lib.PAD, np.int32)
+    for row, tokens in zip(padded, segments, strict=True):
+      row[: len(tokens)] = tokens
+    return padded, round(duration_s * config.sample_rate)
+
+  def _spectrograms(
+    self,
+    tokens: Int32[np.ndarray, "segments tokens"],
+    key: PRNGKeyArray,
+    settings: Mapping[str, Any],
+  ) -> Iterator[Float32[np.ndarray, "frames mel_bins"]]:
+    """Generates segments; each is the context of the next."""
+    config = self.model.spectrogram
+    shape = (1, self.model.network.segment_frames, config.n_mels)
+    context = jnp.full(shape, config.mel_range[0], jnp.float32)
+    for index, row in enumerate(tokens):
+      # The context of the first segment is empty, later ones are full.
+      context_mask = jnp.full(shape[:2], index > 0)
+      context = self.model.predict(
+        self.parameters,
+        jnp.asarray(row[None]),
+        context,
+        context_mask,
+        jax.random.fold_in(key, index),
+        **settings,
+      )
+      yield np.asarray(context[0])
+
+
+def _as_notes(music: Any) -> notes_lib.Notes:
+  """Notes of a file, of a NoteSequence, or as they are."""
+  if isinstance(music, notes_lib.Notes):
+    return music
+  if isinstance(music, str | os.PathLike):
+    return notes_lib.read_midi(music)
+  return notes_lib.from_note_sequence(music)
