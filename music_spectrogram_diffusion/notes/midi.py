@@ -14,7 +14,7 @@ import numpy as np
 from music_spectrogram_diffusion.notes import cleaning
 from music_spectrogram_diffusion.notes.notes import MAX_DURATION_S, Notes
 
-MAX_FILE_BYTES = 16 * 2**20
+MAX_FILE_BYTES = 8 * 2**20
 
 _DRUM_CHANNEL = 9
 _NUM_CHANNELS = 16

@@ -308,7 +308,7 @@ def test_many_problems_are_one_short_line():
       midi(track(tempo(0, 2**24 - 1), on(2**28 - 1, 60)), division=1),
       "hours, expected at most 24",
     ),
-    (bytes(16 * 2**20 + 1), "more than 16777216 bytes"),
+    (bytes(8 * 2**20 + 1), "more than 8388608 bytes"),
   ],
 )
 def test_what_cannot_be_used_is_one_line_with_the_name(data, message):

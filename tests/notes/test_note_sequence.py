@@ -1,5 +1,6 @@
 import types
 
+import numpy as np
 import pytest
 
 from music_spectrogram_diffusion.notes import from_note_sequence
@@ -87,3 +88,34 @@ def test_empty_notes_and_overlaps_are_cleaned(sequence):
 
 def test_an_empty_sequence_has_no_notes(sequence):
   assert len(from_note_sequence(sequence)) == 0
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_the_pedal_does_what_it_does_in_note_seq(seed):
+  sequences_lib = pytest.importorskip("note_seq.sequences_lib")
+  rng = np.random.default_rng(seed)
+  sequence = proto()
+  # A grid of quarter seconds, so that pedals and notes often move together.
+  for _ in range(200):
+    start = rng.integers(0, 200)
+    times = start / 4, (start + rng.integers(1, 8)) / 4
+    instrument = int(rng.integers(3))
+    pitch = int(rng.integers(60, 66))
+    rows = note(*times, pitch, instrument, instrument == 2, instrument)
+    add(sequence.notes, **rows)
+  for time in np.sort(rng.choice(200, 60, replace=False)) / 4:
+    value, instrument = rng.choice([0, 127]), rng.integers(3)
+    add(sequence.control_changes, **pedal(time, int(value), int(instrument)))
+  for instrument in range(3):
+    add(sequence.control_changes, **pedal(55.0, 0, instrument))
+  sequence.total_time = 55.0
+  expected = sequences_lib.apply_sustain_control_changes(sequence)
+  del expected.control_changes[:]
+
+  def rows_of(notes):
+    columns = notes.onset, notes.offset, notes.pitch, notes.program
+    return sorted(zip(*(c.tolist() for c in columns), strict=True))
+
+  assert rows_of(from_note_sequence(sequence)) == rows_of(
+    from_note_sequence(expected)
+  )
