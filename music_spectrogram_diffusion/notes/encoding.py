@@ -41,7 +41,7 @@ def tokenize_segments(
   drum, where a shift is the time since the segment's start and what has not
   changed since the event before is left out; EOS ends it. Times are rounded to
   10 ms. The format is that of Hawthorne et al. 2022,
-  https://arxiv.org/abs/2206.05408, section 3.1.
+  https://arxiv.org/abs/2206.05408.
 
   A segment depends on nothing but where it starts and ends: a call with a
   `first_frame` of k segments gives what the call without gives from its

@@ -24,9 +24,8 @@ class Vocabulary:
   """Ids of the note tokens; each kind of event is a `range` of ids.
 
   `vocabulary.pitch[60]` is the token of pitch 60, and
-  `vocabulary.pitch.index(token)` is the way back. The ids are those of MT3
-  (Gardner et al. 2022, https://arxiv.org/abs/2111.03017) with one more type,
-  the tie.
+  `vocabulary.pitch.index(token)` is the way back. The events are those of MT3
+  (Gardner et al. 2022, https://arxiv.org/abs/2111.03017).
 
   Attributes:
     velocity_bins: Loudness levels that are told apart, 1 (as published, only
