@@ -1,7 +1,7 @@
 # Each target sets up what it needs in .venv: `make render`, `make test`.
 
 PYTHON ?= python3
-SONG ?= examples/turpin-st-louis-rag.mid
+SONG ?= examples/freedoom.mid
 OUT ?= out
 
 BIN := .venv/bin

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from mir_eval import transcription
 import numpy as np
 
-from music_spectrogram_diffusion.notes.notes import Notes
+from music_spectrogram_diffusion.notes import Notes
 
 # Least tolerance of offsets, whatever the length of the note.
 _OFFSET_TOLERANCE_S = 0.05

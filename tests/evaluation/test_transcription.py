@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from music_spectrogram_diffusion.evaluation import transcription
-from music_spectrogram_diffusion.notes.notes import Notes
+from music_spectrogram_diffusion.notes import Notes
 
 SCALE = Notes.from_columns(
   [0.0, 0.5, 1.0, 1.5], [0.5, 1.0, 1.5, 2.0], [60, 62, 64, 65], 90
