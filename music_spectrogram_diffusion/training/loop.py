@@ -101,8 +101,16 @@ def train(
       recent.append(metrics)
       done = index + 1
       if done % log_every == 0 or done == num_steps:
+        # Waits for the steps, which so far may only have been dispatched.
+        finished = jax.device_get(recent)
         elapsed_s = time.monotonic() - since
-        _log(directory, done, num_steps, recent, elapsed_s / len(recent))
+        _log(
+          directory,
+          done,
+          num_steps,
+          finished,
+          elapsed_s / len(recent),
+        )
         recent, since = [], time.monotonic()
       if done % save_every == 0 or done == num_steps:
         manager.save(done, args=ocp.args.StandardSave(state), force=True)
@@ -132,7 +140,7 @@ def restore_average(directory: str | pathlib.Path) -> dict[str, Any]:
 def _log(directory, done, num_steps, recent, seconds_per_step):
   """Appends the means of recent metrics to `metrics.jsonl` and prints them."""
   means = {
-    name: float(np.mean([jax.device_get(m[name]) for m in recent]))
+    name: float(np.mean([metrics[name] for metrics in recent]))
     for name in recent[0]
   }
   means["seconds_per_step"] = seconds_per_step
