@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 import music_spectrogram_diffusion
-from music_spectrogram_diffusion.cli import console, convert, doctor, info, render
+from music_spectrogram_diffusion.cli import (
+  console,
+  convert,
+  doctor,
+  info,
+  render,
+)
 
 app = typer.Typer(
   no_args_is_help=True,

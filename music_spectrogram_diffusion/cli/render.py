@@ -133,15 +133,6 @@ def _render_file(job, synthesizer, settings, *, plot, overwrite) -> None:
     console.say(
       f"warning: {job.audio}: clipped {writer.num_clipped} samples beyond 1."
     )
-  if plot:
-    figure = plotting.draw_rendering(
-      piece,
-      overview.columns(),
-      frames_per_column=overview.frames_per_column,
-      config=config,
-      title=job.source.name,
-    )
-    outputs.write_whole(job.plot, plotting.png(figure))
   facts = _facts(job, synthesizer, settings) | {
     "sample_rate": config.sample_rate,
     "duration_s": duration_s,
@@ -151,6 +142,15 @@ def _render_file(job, synthesizer, settings, *, plot, overwrite) -> None:
   if interrupted:
     console.say(f"Interrupted; {job.audio} holds the first {duration_s:.1f} s.")
     raise typer.Exit(130)
+  if plot:
+    figure = plotting.draw_rendering(
+      piece,
+      overview.columns(),
+      frames_per_column=overview.frames_per_column,
+      config=config,
+      title=job.source.name,
+    )
+    outputs.write_whole(job.plot, plotting.png(figure))
   spent_s = time.perf_counter() - start
   print(f"{job.audio}: {duration_s:.1f} s of audio in {spent_s:.1f} s")
 
