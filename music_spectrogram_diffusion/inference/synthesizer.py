@@ -76,11 +76,16 @@ class Synthesizer:
     path = EMBEDDED_MODEL if path is None else Path(path)
     config, parameters = checkpoints.load_model_directory(path)
     try:
-      model = models.from_config(config["model"])
-    except (KeyError, ValueError) as error:
+      model = models.from_config(config.get("model"))
+    except ValueError as error:
       raise checkpoints.CheckpointError(
         f"Expected a model in {path / 'config.json'}: {error}"
       ) from error
+    if not isinstance(model, models.DiffusionModel):
+      raise checkpoints.CheckpointError(
+        f"Expected a DiffusionModel as model in {path / 'config.json'}, got"
+        f" {type(model).__name__}."
+      )
     checkpoints.check_parameters(
       jax.eval_shape(model.init, jax.random.key(0)), parameters, path
     )
@@ -137,8 +142,7 @@ class Synthesizer:
       steps: Sampling steps; None, here and below, for the model's own setting.
       sampler: How a step is made: a name in `models.SAMPLERS`.
       guidance: Weight of the notes and the context; 1 for no guidance.
-      end_time: Noise time from which the last step jumps to the clean
-        prediction.
+      end_time: Noise time at which the grid of steps ends, from 0 to below 1.
       seed: Seeds the noise.
 
     Yields:

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-from jax.typing import DTypeLike
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -29,7 +27,7 @@ class NetworkConfig:
       time; needs `max_notes`.
     scale_logits: Whether attention logits are divided by the root of
       `head_dim`.
-    dtype: Dtype of the computation; parameters are float32.
+    dtype: Name of the dtype of the computation; parameters are float32.
   """
 
   emb_dim: int
@@ -45,7 +43,7 @@ class NetworkConfig:
   max_notes: int | None = None
   relative_time: bool = False
   scale_logits: bool = False
-  dtype: DTypeLike = "float32"
+  dtype: str = "float32"
 
   def __post_init__(self):
     if self.relative_time and self.max_notes is None:
@@ -123,7 +121,8 @@ class SamplingConfig:
     sampler: Which step is repeated: a name of `diffusion_model.SAMPLERS`.
     num_steps: Number of network evaluations.
     guidance_weight: Weight of the conditional prediction; 1 means none.
-    end_time: Noise time at which the last step jumps to the clean prediction.
+    end_time: Time at which the grid of steps ends; the last step goes from the
+      time before it to the clean prediction.
   """
 
   sampler: str = "ddpm"

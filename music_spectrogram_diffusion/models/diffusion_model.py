@@ -197,7 +197,7 @@ class DiffusionModel:
       Log-mel spectrograms.
 
     Raises:
-      ValueError: There is no such sampler, or the number of steps is none.
+      ValueError: There is no such sampler, or a setting is out of range.
     """
     given = dict(
       num_steps=num_steps,
@@ -212,6 +212,10 @@ class DiffusionModel:
       raise ValueError(
         f"Expected a sampler of {', '.join(SAMPLERS)};"
         f" got {settings.sampler!r}."
+      )
+    if not 0.0 <= settings.end_time < 1.0:
+      raise ValueError(
+        f"Expected an end_time from 0 to below 1, got {settings.end_time}."
       )
     conditioning = self.encode(parameters, note_tokens, context, context_mask)
 
@@ -308,5 +312,4 @@ class DiffusionModel:
     ):
       level = mask & ((time >= low) & (time < high))[:, None]
       metrics[f"x0_error/{name}"] = diffusion.losses.masked_mean(error, level)
-    loss = diffusion.losses.masked_mean(values, mask)
-    return loss, metrics | {"loss": loss}
+    return diffusion.losses.masked_mean(values, mask), metrics

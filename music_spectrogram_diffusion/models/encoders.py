@@ -146,9 +146,8 @@ class ContinuousEncoder(EncoderStack):
   ) -> Float[Array, "batch frames emb_dim"]:
     config = self.config
     num_frames = context.shape[1]
-    num_valid = jnp.where(
-      valid.all(1), num_frames, jnp.argmin(valid, axis=1)
-    ).astype(jnp.int32)
+    # The first invalid frame; 0, which is the same here, where all are valid.
+    num_valid = jnp.argmin(valid, axis=1)
     ids = (jnp.arange(num_frames) - num_valid[:, None]) % num_frames
     x = layers.dense(config.emb_dim, "input_proj", config.dtype)(context)
     x = x + layers.Positions(

@@ -1,7 +1,7 @@
 """Models as JSON: every part a dict of its fields and its `type`."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import numpy as np
@@ -64,18 +64,33 @@ def from_config(config: Any) -> Any:
     ValueError: The type is not known, or a field is missing, unknown or wrong.
   """
   if isinstance(config, list):
-    return np.asarray(config, np.float32)
+    try:
+      return np.asarray(config, np.float32)
+    except TypeError as error:
+      raise ValueError(f"Expected a list of numbers: {error}.") from error
   if not isinstance(config, dict):
     return config
-  kind = config.get("type")
+  kind = str(config.get("type"))
   if kind not in _PARTS:
     raise ValueError(
       f"Expected a part of type {', '.join(sorted(_PARTS))}; got {kind!r}."
     )
+  part = _PARTS[kind]
+  hints = get_type_hints(part)
   fields = {
     name: from_config(value) for name, value in config.items() if name != "type"
   }
+  unknown = fields.keys() - {field.name for field in dataclasses.fields(part)}
+  if unknown:
+    raise ValueError(f"{kind} has no field {', '.join(sorted(unknown))}.")
+  for name, value in fields.items():
+    allowed = get_args(hints[name]) or (hints[name],)
+    if float in allowed:  # JSON may have lost the point.
+      allowed += (int,)
+    if not isinstance(value, allowed):
+      wanted = " or ".join(option.__name__ for option in allowed)
+      raise ValueError(f"Expected {name} of {kind} as {wanted}; got {value!r}.")
   try:
-    return _PARTS[kind](**fields)
-  except TypeError as error:
+    return part(**fields)
+  except TypeError as error:  # A field is missing.
     raise ValueError(f"{kind} cannot be built: {error}.") from error

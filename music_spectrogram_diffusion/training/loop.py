@@ -60,7 +60,7 @@ def train(
     ema_decay: Weight of the old average of the parameters.
     seed: Seeds noise and dropout.
     log_every: Steps from one line of metrics, means since the last, to the
-      next.
+      next; each checkpoint has one, too.
     save_every: Steps from one checkpoint to the next.
     keep: How many checkpoints stay.
 
@@ -68,7 +68,8 @@ def train(
     The last state.
 
   Raises:
-    FloatingPointError: The loss is not a number; the last checkpoint stays.
+    FloatingPointError: The loss or its gradient is not a finite number; the
+      checkpoints so far stay.
   """
   directory = pathlib.Path(directory).absolute()
   directory.mkdir(parents=True, exist_ok=True)
@@ -100,19 +101,15 @@ def train(
       )
       recent.append(metrics)
       done = index + 1
-      if done % log_every == 0 or done == num_steps:
+      saving = done % save_every == 0 or done == num_steps
+      # What is saved was looked at before, so that it is never NaN.
+      if saving or done % log_every == 0:
         # Waits for the steps, which so far may only have been dispatched.
         finished = jax.device_get(recent)
         elapsed_s = time.monotonic() - since
-        _log(
-          directory,
-          done,
-          num_steps,
-          finished,
-          elapsed_s / len(recent),
-        )
+        _log(directory, done, num_steps, finished, elapsed_s / len(recent))
         recent, since = [], time.monotonic()
-      if done % save_every == 0 or done == num_steps:
+      if saving:
         manager.save(done, args=ocp.args.StandardSave(state), force=True)
         # The next step reuses the buffers that are being saved.
         manager.wait_until_finished()
@@ -151,8 +148,9 @@ def _log(directory, done, num_steps, recent, seconds_per_step):
   print(
     f"step {done}/{num_steps}  {values}  {left_min:.0f} min left", flush=True
   )
-  if not np.isfinite(means["loss"]):
+  if not np.isfinite([means["loss"], means["gradient_norm"]]).all():
     raise FloatingPointError(
-      f"Loss is {means['loss']} at step {done}; the last checkpoint in"
-      f" {directory} is kept. Lower the learning rate or look at the data."
+      f"Loss is {means['loss']} and its gradient {means['gradient_norm']} at"
+      f" step {done}; the last checkpoint in {directory} is kept. Lower the"
+      " learning rate or look at the data."
     )

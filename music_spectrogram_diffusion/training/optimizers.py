@@ -21,15 +21,23 @@ def warm_up_then_decay(
   Args:
     peak: Learning rate after the warm-up.
     num_steps: Steps of the whole run.
-    warmup_steps: Steps from 0 to `peak`.
+    warmup_steps: Steps from 0 to `peak`; fewer where the run is too short.
     decay_steps: Steps at the end over which the rate falls.
     final_fraction: What is left of `peak` after the last step.
 
   Returns:
     A function of the step.
-  """
 
-  knots = (0.0, warmup_steps, num_steps - decay_steps, num_steps)
+  Raises:
+    ValueError: The decay is longer than the run.
+  """
+  if not 0 <= decay_steps <= num_steps:
+    raise ValueError(
+      f"Expected decay_steps from 0 to num_steps = {num_steps}, got"
+      f" {decay_steps}."
+    )
+  decay_start = num_steps - decay_steps
+  knots = (0.0, min(warmup_steps, decay_start), decay_start, num_steps)
   last = final_fraction * peak if decay_steps else peak
   heights = (0.0, peak, peak, last)
 

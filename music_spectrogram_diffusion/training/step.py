@@ -36,10 +36,10 @@ class TrainState:
     parameters: dict[str, Any],
     optimizer: optax.GradientTransformation,
   ) -> "TrainState":
-    """The state before the first step."""
+    """The state before the first step, in buffers of its own."""
     return cls(
       step=jnp.zeros((), jnp.int32),
-      parameters=parameters,
+      parameters=jax.tree.map(jnp.copy, parameters),
       average=jax.tree.map(jnp.copy, parameters),
       optimizer=optimizer.init(parameters),
     )
@@ -76,10 +76,10 @@ def train_step(
     ema_decay: Weight of the old average after the first steps.
 
   Returns:
-    The state after, and metrics with `gradient_norm`.
+    The state after, and the metrics with `loss` and `gradient_norm`.
   """
   step_key = jax.random.fold_in(key, state.step)
-  gradients, metrics = jax.grad(loss, has_aux=True)(
+  (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
     state.parameters, batch, step_key
   )
   updates, optimizer_state = optimizer.update(
@@ -87,16 +87,15 @@ def train_step(
   )
   parameters = optax.apply_updates(state.parameters, updates)
   rate = ema_rate(state.step, ema_decay)
+  # Written so that what does not change, as position tables, stays exact.
   average = jax.tree.map(
-    lambda old, new: rate * old + (1.0 - rate) * new, state.average, parameters
+    lambda old, new: old + (1.0 - rate) * (new - old), state.average, parameters
   )
-  metrics["gradient_norm"] = optax.global_norm(gradients)
-  return (
-    TrainState(
-      step=state.step + 1,
-      parameters=parameters,
-      average=average,
-      optimizer=optimizer_state,
-    ),
-    metrics,
+  state = TrainState(
+    step=state.step + 1,
+    parameters=parameters,
+    average=average,
+    optimizer=optimizer_state,
   )
+  norm = optax.global_norm(gradients)
+  return state, metrics | {"loss": value, "gradient_norm": norm}
