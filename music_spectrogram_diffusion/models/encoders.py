@@ -111,7 +111,7 @@ class NoteListEncoder(EncoderStack):
       return nn.Embed(rows, emb_dim, dtype=config.dtype, name=name)
 
     # Two tables in one: pitches, then drums.
-    pitch = listed.pitch + 128 * listed.is_drum
+    pitch = jnp.where(listed.is_drum, listed.pitch + 128, listed.pitch)
     x = embed(256, "pitch_embedder")(pitch)
     program = jnp.where(listed.is_drum, 128, listed.program)
     x += embed(129, "program_embedder")(program)
