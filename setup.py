@@ -50,9 +50,7 @@ setuptools.setup(
     "test": [
       "beartype>=0.22.2",
       "hypothesis>=6.100",
-      "psutil>=5.9",
       "pytest>=8",
-      "pytest-xdist>=3.5",
       "ruff>=0.15",
       "scipy>=1.14",
     ],
