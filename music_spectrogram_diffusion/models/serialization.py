@@ -84,9 +84,9 @@ def from_config(config: Any) -> Any:
   if unknown:
     raise ValueError(f"{kind} has no field {', '.join(sorted(unknown))}.")
   for name, value in fields.items():
+    if hints[name] is float and type(value) is int:  # JSON lost the point.
+      fields[name] = value = float(value)
     allowed = get_args(hints[name]) or (hints[name],)
-    if float in allowed:  # JSON may have lost the point.
-      allowed += (int,)
     if not isinstance(value, allowed):
       wanted = " or ".join(option.__name__ for option in allowed)
       raise ValueError(f"Expected {name} of {kind} as {wanted}; got {value!r}.")
