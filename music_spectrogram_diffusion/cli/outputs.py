@@ -7,8 +7,6 @@ from pathlib import Path
 
 from music_spectrogram_diffusion.cli import console
 
-MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
-
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -125,15 +123,17 @@ def _single_file(inputs, output, formats) -> Path | None:
 
 def _sources(inputs, problems):
   """Yields (MIDI file, its folder under the input that it comes from)."""
+  from music_spectrogram_diffusion import notes
+
   for path in inputs:
     if path.is_dir():
       found = sorted(
         file
         for file in path.rglob("*")
-        if file.suffix.lower() in MIDI_SUFFIXES and file.is_file()
+        if file.suffix.lower() in notes.MIDI_SUFFIXES and file.is_file()
       )
       if not found:
-        suffixes = ", ".join(MIDI_SUFFIXES)
+        suffixes = ", ".join(notes.MIDI_SUFFIXES)
         problems.append(f"{path}: found no MIDI file here ({suffixes}).")
       yield from ((file, file.parent.relative_to(path)) for file in found)
     elif path.is_file():

@@ -7,10 +7,9 @@ import argparse
 from pathlib import Path
 import sys
 
+from music_spectrogram_diffusion import notes
 from music_spectrogram_diffusion.audio import SpectrogramConfig
 from music_spectrogram_diffusion.data import generator, songs, soundfont
-
-_MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 
 
 def prepare_soundfont(
@@ -39,7 +38,7 @@ def prepare_soundfont(
   pieces = []
   if midi is not None:
     files = sorted(Path(midi).rglob("*"))
-    pieces = [f for f in files if f.suffix.lower() in _MIDI_SUFFIXES]
+    pieces = [f for f in files if f.suffix.lower() in notes.MIDI_SUFFIXES]
   pieces += range(seed, seed + num_pieces)
   total_s = 0.0
   progress = songs.prepare_songs(

@@ -15,6 +15,7 @@ from music_spectrogram_diffusion.notes.instruments import (
   to_slakh_classes,
 )
 from music_spectrogram_diffusion.notes.midi import (
+  MIDI_SUFFIXES,
   MidiError,
   parse_midi,
   read_midi,
@@ -31,6 +32,7 @@ from music_spectrogram_diffusion.notes.vocabulary import (
 
 __all__ = [
   "EOS",
+  "MIDI_SUFFIXES",
   "PAD",
   "PROGRAM_NAMES",
   "SLAKH_CLASSES",

@@ -14,6 +14,7 @@ import numpy as np
 from music_spectrogram_diffusion.notes import cleaning
 from music_spectrogram_diffusion.notes.notes import MAX_DURATION_S, Notes
 
+MIDI_SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 MAX_FILE_BYTES = 8 * 2**20
 
 _DRUM_CHANNEL = 9

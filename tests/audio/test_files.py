@@ -1,5 +1,6 @@
 """Reading, resampling and writing of audio files."""
 
+import contextlib
 import resource
 
 import numpy as np
@@ -22,16 +23,15 @@ def write(path, samples, **options):
   return writer
 
 
-@pytest.fixture
-def limit_file_size():
+@contextlib.contextmanager
+def file_size_limited_to(num_bytes):
   """Lets files grow to a number of bytes, as a nearly full disk does."""
   soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-  def limit(num_bytes):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-
-  yield limit
-  resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+  resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(
@@ -169,15 +169,15 @@ def test_an_error_keeps_the_file_that_was_to_be_overwritten(tmp_path):
 @pytest.mark.parametrize("format", files.FORMATS)
 @pytest.mark.parametrize("room", [0.3, 0.99])
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(
-  tmp_path, limit_file_size, format, room
+  tmp_path, format, room
 ):
   path = tmp_path / f"a.{format}"
   write(path, sine())
   size = path.stat().st_size
   path.unlink()
-  limit_file_size(int(room * size))
-  with pytest.raises(files.AudioError, match="Cannot write .*File too large"):
-    write(path, sine())
+  with file_size_limited_to(int(room * size)):
+    with pytest.raises(files.AudioError, match="Cannot write .*File too large"):
+      write(path, sine())
   assert not list(tmp_path.iterdir())
 
 
