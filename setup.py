@@ -17,7 +17,12 @@ setuptools.setup(
   license="Apache-2.0",
   license_files=["LICENSE"],
   packages=setuptools.find_packages(include=["music_spectrogram_diffusion*"]),
-  package_data={"music_spectrogram_diffusion": ["pretrained/**"]},
+  package_data={
+    "music_spectrogram_diffusion": [
+      "checkpoints/registry.json",
+      "pretrained/**",
+    ]
+  },
   python_requires=">=3.11,<3.14",
   install_requires=[
     "flax>=0.12.6",
@@ -46,10 +51,12 @@ setuptools.setup(
     "train": ["clu", "grain"],
     "web": ["gradio"],
     "eval": ["mir_eval", "scipy"],
-    "convert": ["tensorstore"],
+    "convert": ["huggingface_hub", "onnxruntime", "tensorstore"],
     "test": [
       "beartype>=0.22.2",
       "hypothesis>=6.100",
+      "onnx>=1.17",
+      "onnxruntime>=1.20",
       "pytest>=8",
       "ruff>=0.15",
       "scipy>=1.14",

@@ -6,6 +6,8 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+# Commands that tests start leave the caches of the user alone.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jaxtyping
 

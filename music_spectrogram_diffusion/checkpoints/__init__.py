@@ -13,12 +13,24 @@ from music_spectrogram_diffusion.checkpoints.directory import (
   save_model_directory,
   weights_hash,
 )
+from music_spectrogram_diffusion.checkpoints.downloads import DownloadError
+from music_spectrogram_diffusion.checkpoints.pretrained import (
+  ONNX_INVERTER,
+  convert_published,
+  find_model,
+)
+from music_spectrogram_diffusion.checkpoints.registry import published_models
 
 __all__ = [
+  "ONNX_INVERTER",
   "CheckpointError",
+  "DownloadError",
   "check_parameters",
+  "convert_published",
+  "find_model",
   "load_diffusers_pipeline",
   "load_model_directory",
+  "published_models",
   "save_model_directory",
   "weights_hash",
 ]

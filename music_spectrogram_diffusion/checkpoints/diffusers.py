@@ -18,9 +18,11 @@ from flax import traverse_util
 import jax
 
 from music_spectrogram_diffusion import audio, models
-from music_spectrogram_diffusion.checkpoints import directory
+from music_spectrogram_diffusion.checkpoints import directory, pickles
 from music_spectrogram_diffusion.diffusion import schedules
 
+PIPELINE = "model_index.json"
+INVERTER = "melgan/model.onnx"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICKLE = "diffusion_pytorch_model.bin"
 NUM_STEPS = 100
@@ -123,28 +125,32 @@ _ENCODER = {
 def load_diffusers_pipeline(
   path: str | os.PathLike,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Reads a SpectrogramDiffusionPipeline directory, saved as safetensors.
+  """Reads a SpectrogramDiffusionPipeline directory.
 
   Args:
-    path: The directory; it holds one of each component.
+    path: The directory; it holds one of each component, whose weights are in
+      safetensors or, where there are none, in a .bin file of torch, of which
+      tensors alone are read.
 
   Returns:
     The config of the model, for `models.from_config`, and its parameters,
     under nested names.
 
   Raises:
-    CheckpointError: A file is missing or damaged, holds a pickle, a setting
-      that the model cannot follow, or parameters that do not fit its sizes.
+    CheckpointError: A file is missing or damaged, holds a setting that the
+      model cannot follow, parameters that do not fit its sizes, or, as a
+      pickle, anything other than tensors.
   """
   path = Path(path)
   model = _read_model(path)
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   parameters = {}
   for component, (name, names) in _COMPONENTS.items():
-    parameters[name] = _read_component(path / component, names)
-    directory.check_parameters(
-      shapes[name], parameters[name], path / component / WEIGHTS
-    )
+    weights = path / component / WEIGHTS
+    if not weights.exists() and (path / component / PICKLE).exists():
+      weights = path / component / PICKLE
+    parameters[name] = _read_component(weights, names)
+    directory.check_parameters(shapes[name], parameters[name], weights)
   return models.to_config(model), parameters
 
 
@@ -214,14 +220,10 @@ class _Settings:
 
 def _read_component(path: Path, names: Mapping[str, str]) -> dict[str, Any]:
   """The parameters of one component under our names."""
-  if not (path / WEIGHTS).exists() and (path / PICKLE).exists():
-    raise directory.CheckpointError(
-      f"Expected {path / WEIGHTS}, got only {PICKLE}, a pickle, which can run"
-      " any code when it is read; save the pipeline again with"
-      " safe_serialization=True."
-    )
+  is_pickle = path.name == PICKLE
+  read = pickles.read_torch_tensors if is_pickle else directory.read_tensors
   flat = {}
-  for name, array in directory.read_tensors(path / WEIGHTS).items():
+  for name, array in read(path).items():
     pattern, layer = name.removesuffix(".weight"), ""
     if match := re.match(r"(?:encoders|decoders)\.(\d+)\.", pattern):
       layer = match[1]

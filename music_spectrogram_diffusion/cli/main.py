@@ -1,16 +1,20 @@
 """The command `spec-diff` and what is common to its verbs."""
 
+import contextlib
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 import music_spectrogram_diffusion
+from music_spectrogram_diffusion import cache
 from music_spectrogram_diffusion.cli import (
   console,
   convert,
   doctor,
   info,
+  models,
   render,
 )
 
@@ -23,6 +27,7 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(render.render)
 app.command(no_args_is_help=True)(info.info)
 app.command(no_args_is_help=True)(convert.convert)
+app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 
 
@@ -50,8 +55,21 @@ def options(
   """Plays MIDI files with a neural synthesizer."""
 
 
+def _keep_compiled_programs() -> None:
+  """Has JAX keep what it compiles in the cache directory, if that can be.
+
+  Where the user has chosen another place for it, nothing changes.
+  """
+  with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home.
+    path = cache.cache_directory() / "compiled"
+    there = next(part for part in (path, *path.parents) if part.exists())
+    if there.is_dir() and os.access(there, os.W_OK):
+      os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(path))
+
+
 def main() -> None:
   """Runs the command line; exits 2 with one line where an input is wrong."""
+  _keep_compiled_programs()
   try:
     app()
   except (ValueError, OSError) as error:

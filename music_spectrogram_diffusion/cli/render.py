@@ -33,8 +33,11 @@ def render(
     ),
   ] = None,
   model: Annotated[
-    Path | None,
-    typer.Option(help="Model directory.  [default: the embedded model]"),
+    str | None,
+    typer.Option(
+      help="Model directory, diffusers pipeline, t5x checkpoint, or a name of"
+      " `spec-diff models list`.  [default: the embedded model]"
+    ),
   ] = None,
   steps: Annotated[
     int | None,
@@ -82,7 +85,8 @@ def render(
   if jobs:
     from music_spectrogram_diffusion import inference
 
-    synthesizer = inference.Synthesizer.from_pretrained(model)
+    with console.warnings_as_lines(model or ""):
+      synthesizer = inference.Synthesizer.from_pretrained(model)
     settings = {"steps": steps, "sampler": sampler, "guidance": guidance}
     given = {k: v for k, v in settings.items() if v is not None}
     for job in jobs:

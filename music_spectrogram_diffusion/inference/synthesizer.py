@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import importlib.util
 import math
 import os
 from pathlib import Path
 from typing import Any
+import warnings
 
 import jax
 from jax import numpy as jnp
@@ -16,7 +18,6 @@ from music_spectrogram_diffusion import audio, checkpoints, models
 from music_spectrogram_diffusion import inverter as inverters
 from music_spectrogram_diffusion import notes as notes_lib
 
-EMBEDDED_MODEL = Path(__file__).parents[1] / "pretrained"
 TAIL_S = 1.0
 """Audio after the last note has ended, for what it leaves ringing."""
 
@@ -62,18 +63,21 @@ class Synthesizer:
 
   @classmethod
   def from_pretrained(
-    cls, path: str | os.PathLike | None = None
+    cls, name: str | os.PathLike | None = None
   ) -> "Synthesizer":
-    """Loads a model directory, or the model that the package carries.
+    """Loads a model; downloads and converts published ones on first use.
 
     Args:
-      path: A model directory, or None.
+      name: A model directory, the directory of a diffusers pipeline or of a t5x
+        checkpoint, the name of a published model (`spec-diff models list`), or
+        None for the model that the package carries.
 
     Raises:
       checkpoints.CheckpointError: Something is missing, damaged or of another
         model.
+      checkpoints.DownloadError: A published model cannot be downloaded.
     """
-    path = EMBEDDED_MODEL if path is None else Path(path)
+    path = checkpoints.find_model(name)
     config, parameters = checkpoints.load_model_directory(path)
     try:
       model = models.from_config(config.get("model"))
@@ -92,7 +96,7 @@ class Synthesizer:
     return cls(
       model=model,
       parameters=jax.device_put(parameters),
-      inverter=inverters.GriffinLim(model.spectrogram),
+      inverter=_load_inverter(path, model.spectrogram),
       model_hash=checkpoints.weights_hash(path),
     )
 
@@ -235,6 +239,23 @@ class Synthesizer:
         **settings,
       )
       yield np.asarray(context[0])
+
+
+def _load_inverter(
+  path: Path, config: audio.SpectrogramConfig
+) -> inverters.Inverter:
+  """The inverter that came with a model if it can run, else Griffin-Lim."""
+  network = path / checkpoints.ONNX_INVERTER
+  if network.exists():
+    if importlib.util.find_spec("onnxruntime"):
+      return inverters.OnnxInverter(network, config)
+    warnings.warn(
+      "The inverter of this model needs onnxruntime, which is not installed;"
+      " Griffin-Lim takes its place. For the published sound,"
+      " pip install onnxruntime.",
+      stacklevel=3,
+    )
+  return inverters.GriffinLim(config)
 
 
 def _as_notes(music: Any) -> notes_lib.Notes:

@@ -9,5 +9,12 @@ from music_spectrogram_diffusion.inverter.inverter import (
   check_log_mel,
   cut_into_blocks,
 )
+from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
 
-__all__ = ["GriffinLim", "Inverter", "check_log_mel", "cut_into_blocks"]
+__all__ = [
+  "GriffinLim",
+  "Inverter",
+  "OnnxInverter",
+  "check_log_mel",
+  "cut_into_blocks",
+]

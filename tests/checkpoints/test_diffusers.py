@@ -1,6 +1,8 @@
 import json
 import pathlib
+import pickle
 import shutil
+import zipfile
 
 import jax
 import numpy as np
@@ -163,11 +165,34 @@ def test_a_table_of_another_vocabulary_is_refused(pipeline):
     checkpoints.load_diffusers_pipeline(pipeline)
 
 
-def test_a_pickle_is_never_read(pipeline):
+class Attack:
+  """Makes a file when it is unpickled."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return pathlib.Path.touch, (self.path,)
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(pipeline, tmp_path):
   weights = pipeline / "decoder" / "diffusion_pytorch_model.safetensors"
-  weights.rename(weights.with_suffix(".bin"))
-  with pytest.raises(checkpoints.CheckpointError, match="pickle"):
+  weights.unlink()
+  ran = tmp_path / "ran"
+  with zipfile.ZipFile(weights.with_suffix(".bin"), "w") as archive:
+    archive.writestr("archive/data.pkl", pickle.dumps({"a": Attack(ran)}))
+  with pytest.raises(
+    checkpoints.CheckpointError,
+    match=r"Refused .*model\.bin.* asks for pathlib",
+  ):
     checkpoints.load_diffusers_pipeline(pipeline)
+  assert not ran.exists()
+
+
+def test_safetensors_come_before_a_pickle(pipeline):
+  weights = pipeline / "decoder" / "diffusion_pytorch_model.bin"
+  weights.write_bytes(b"not read")
+  checkpoints.load_diffusers_pipeline(pipeline)
 
 
 @pytest.mark.parametrize(
