@@ -6,6 +6,9 @@ Imports `models` and what lies below; never TensorFlow or torch.
 from music_spectrogram_diffusion.checkpoints.diffusers import (
   load_diffusers_pipeline,
 )
+from music_spectrogram_diffusion.checkpoints.diffusers_export import (
+  export_diffusers_pipeline,
+)
 from music_spectrogram_diffusion.checkpoints.directory import (
   CheckpointError,
   check_parameters,
@@ -27,6 +30,7 @@ __all__ = [
   "DownloadError",
   "check_parameters",
   "convert_published",
+  "export_diffusers_pipeline",
   "find_model",
   "load_diffusers_pipeline",
   "load_model_directory",

@@ -97,7 +97,7 @@ _DECODER_NAMES = {
   "decoder_norm": "decoder_norm/scale",
   "spec_out": "spec_out_dense/kernel",
 }
-_COMPONENTS = {
+COMPONENTS = {
   "notes_encoder": ("token_encoder", _ENCODER_NAMES),
   "continuous_encoder": ("continuous_encoder", _ENCODER_NAMES),
   "decoder": ("decoder", _DECODER_NAMES),
@@ -145,7 +145,7 @@ def load_diffusers_pipeline(
   model = _read_model(path)
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   parameters = {}
-  for component, (name, names) in _COMPONENTS.items():
+  for component, (name, names) in COMPONENTS.items():
     weights = path / component / WEIGHTS
     if not weights.exists() and (path / component / PICKLE).exists():
       weights = path / component / PICKLE
@@ -156,7 +156,7 @@ def load_diffusers_pipeline(
 
 def _read_model(path: Path) -> models.DiffusionModel:
   """The model that the configs of a pipeline describe."""
-  files = {name: path / name / "config.json" for name in _COMPONENTS}
+  files = {name: path / name / "config.json" for name in COMPONENTS}
   configs = {name: _Settings(file) for name, file in files.items()}
   notes_encoder, context_encoder, decoder = configs.values()
   scheduler = _Settings(path / "scheduler" / "scheduler_config.json")

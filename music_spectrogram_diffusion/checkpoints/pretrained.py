@@ -13,6 +13,7 @@ from typing import Any
 import warnings
 
 from flax import traverse_util
+from jaxtyping import DTypeLike
 import numpy as np
 
 from music_spectrogram_diffusion import cache
@@ -73,13 +74,17 @@ def find_model(name: str | os.PathLike | None = None) -> Path:
 
 
 def convert_published(
-  source: str | os.PathLike, target: str | os.PathLike
+  source: str | os.PathLike,
+  target: str | os.PathLike,
+  *,
+  dtype: DTypeLike = np.float32,
 ) -> None:
   """Makes a model directory of published weights.
 
   Args:
     source: The directory of a diffusers pipeline or of a t5x checkpoint.
     target: The model directory, which must not exist.
+    dtype: float16 or float32, to store the weights in.
 
   Raises:
     CheckpointError: The weights cannot be read, or `target` exists.
@@ -87,7 +92,7 @@ def convert_published(
   """
   if os.path.exists(target):
     raise directory.CheckpointError(f"Expected a new directory, got {target}.")
-  _convert(*_recognize(Path(source)), Path(target))
+  _convert(*_recognize(Path(source)), Path(target), dtype)
 
 
 def _recognize(path: Path) -> tuple[Path, _Read]:
@@ -113,7 +118,7 @@ def _recognize(path: Path) -> tuple[Path, _Read]:
 
 
 def _fingerprint(path: Path) -> str:
-  """Tells directories apart, and states of one by its files' sizes and times."""
+  """Tells directories apart, and states of one, by sizes and times of files."""
   path = path.resolve()
   digest = hashlib.sha256(f"{_CONVERSION} {path}".encode())
   # The config of t5x lies above the directory of a step.
@@ -124,11 +129,15 @@ def _fingerprint(path: Path) -> str:
   return digest.hexdigest()[:16]
 
 
-def _convert(source: Path, read: _Read, target: Path) -> None:
+def _convert(
+  source: Path, read: _Read, target: Path, dtype: DTypeLike = np.float32
+) -> None:
   config, parameters = read(source)
   _warn_of_nan(parameters, source)
   with downloads.whole_directory(target) as partial:
-    directory.save_model_directory(partial, {"model": config}, parameters)
+    directory.save_model_directory(
+      partial, {"model": config}, parameters, dtype=dtype
+    )
     if _has_inverter(source):
       shutil.copyfile(source / diffusers.INVERTER, partial / ONNX_INVERTER)
 

@@ -1,4 +1,4 @@
-"""The verb `convert`: a training run to a model directory."""
+"""The verb `convert`: what others have made, to model directories."""
 
 import json
 from pathlib import Path
@@ -6,31 +6,83 @@ from typing import Annotated
 
 import typer
 
+from music_spectrogram_diffusion.cli import console
+
 MODEL = "model.json"
 CHECKPOINTS = "checkpoints"
 
+app = typer.Typer(
+  no_args_is_help=True,
+  rich_markup_mode=None,
+  help="Make a model directory of a training run or of published weights.",
+)
 
-def convert(
-  run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False)],
-  output: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
-  dtype: Annotated[
-    str, typer.Option(help="float16 or float32, to store the weights in.")
-  ] = "float16",
+_Output = Annotated[Path, typer.Argument(metavar="OUT", show_default=False)]
+_Dtype = Annotated[
+  str, typer.Option(help="float16 or float32, to store the weights in.")
+]
+
+
+@app.command(no_args_is_help=True)
+def run(
+  directory: Annotated[Path, typer.Argument(metavar="RUN", show_default=False)],
+  output: _Output,
+  dtype: _Dtype = "float16",
 ) -> None:
-  """Make a model directory of a training run's averaged weights."""
-  import numpy as np
-
+  """Convert the averaged weights of a training run."""
   from music_spectrogram_diffusion import checkpoints, training
 
-  if dtype not in ("float16", "float32"):
-    raise ValueError(f"Expected a dtype of float16 or float32; got {dtype!r}.")
-  described = run / MODEL
+  _check(dtype)
+  described = directory / MODEL
   if not described.is_file():
-    raise ValueError(f"Expected a training run in {run}; it has no {MODEL}.")
+    raise ValueError(
+      f"Expected a training run in {directory}; it has no {MODEL}."
+    )
   checkpoints.save_model_directory(
     output,
     {"model": json.loads(described.read_text())},
-    training.restore_average(run / CHECKPOINTS),
-    dtype=np.dtype(dtype),
+    training.restore_average(directory / CHECKPOINTS),
+    dtype=dtype,
   )
   print(f"{output}: written")
+
+
+@app.command(no_args_is_help=True)
+def t5x(
+  checkpoint: Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT_DIR", show_default=False)
+  ],
+  output: _Output,
+  dtype: _Dtype = "float32",
+) -> None:
+  """Convert a checkpoint of t5x.
+
+  Its config.gin is read from the same directory or the one above.
+  """
+  _convert_published(checkpoint, output, dtype)
+
+
+@app.command(no_args_is_help=True)
+def diffusers(
+  pipeline: Annotated[
+    Path, typer.Argument(metavar="PIPELINE_DIR", show_default=False)
+  ],
+  output: _Output,
+  dtype: _Dtype = "float32",
+) -> None:
+  """Convert a pipeline of diffusers."""
+  _convert_published(pipeline, output, dtype)
+
+
+def _convert_published(source: Path, output: Path, dtype: str) -> None:
+  from music_spectrogram_diffusion import checkpoints
+
+  _check(dtype)
+  with console.warnings_as_lines(source):
+    checkpoints.convert_published(source, output, dtype=dtype)
+  print(f"{output}: written")
+
+
+def _check(dtype: str) -> None:
+  if dtype not in ("float16", "float32"):
+    raise ValueError(f"Expected a dtype of float16 or float32; got {dtype!r}.")

@@ -13,6 +13,7 @@ from music_spectrogram_diffusion.cli import (
   console,
   convert,
   doctor,
+  export,
   info,
   models,
   render,
@@ -26,7 +27,8 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(render.render)
 app.command(no_args_is_help=True)(info.info)
-app.command(no_args_is_help=True)(convert.convert)
+app.add_typer(convert.app, name="convert")
+app.add_typer(export.app, name="export")
 app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 
