@@ -21,6 +21,15 @@ from music_spectrogram_diffusion import notes as notes_lib
 TAIL_S = 1.0
 """Audio after the last note has ended, for what it leaves ringing."""
 
+Model = models.DiffusionModel | models.AutoregressiveModel
+
+# Settings of `Synthesizer.stream`, and what the models call them.
+_SETTINGS = {
+  "steps": "num_steps",
+  "sampler": "sampler",
+  "guidance": "guidance_weight",
+  "end_time": "end_time",
+}
 _TOKEN_BUCKETS = (128, 256, 512, 1024, 2048)
 
 
@@ -50,13 +59,13 @@ class Synthesizer:
   Build one with `from_pretrained`.
 
   Attributes:
-    model: The diffusion model.
+    model: Makes spectrograms of notes.
     parameters: Its parameters, on the device.
     inverter: Makes audio of its spectrograms.
     model_hash: SHA-256 of the weights.
   """
 
-  model: models.DiffusionModel
+  model: Model
   parameters: Mapping[str, Any]
   inverter: inverters.Inverter
   model_hash: str
@@ -85,10 +94,10 @@ class Synthesizer:
       raise checkpoints.CheckpointError(
         f"Expected a model in {path / 'config.json'}: {error}"
       ) from error
-    if not isinstance(model, models.DiffusionModel):
+    if not isinstance(model, Model):
       raise checkpoints.CheckpointError(
-        f"Expected a DiffusionModel as model in {path / 'config.json'}, got"
-        f" {type(model).__name__}."
+        f"Expected a DiffusionModel or an AutoregressiveModel as model in"
+        f" {path / 'config.json'}, got {type(model).__name__}."
       )
     checkpoints.check_parameters(
       jax.eval_shape(model.init, jax.random.key(0)), parameters, path
@@ -108,13 +117,9 @@ class Synthesizer:
   @property
   def defaults(self) -> dict[str, Any]:
     """Settings of `stream` that hold unless they are given."""
-    sampling = self.model.sampling
-    return {
-      "steps": sampling.num_steps,
-      "sampler": sampling.sampler,
-      "guidance": sampling.guidance_weight,
-      "end_time": sampling.end_time,
-      "seed": 0,
+    own = self.model.sampling_settings
+    return {ours: own[its] for ours, its in _SETTINGS.items() if its in own} | {
+      "seed": 0
     }
 
   def __call__(self, music: Any, **settings: Any) -> Float32[np.ndarray, "_"]:
@@ -155,11 +160,8 @@ class Synthesizer:
     Raises:
       ValueError: The file cannot be read, or a setting is out of range.
     """
-    settings = dict(
-      num_steps=steps,
-      sampler=sampler,
-      guidance_weight=guidance,
-      end_time=end_time,
+    settings = self._settings(
+      steps=steps, sampler=sampler, guidance=guidance, end_time=end_time
     )
     tokens, num_samples = self._tokenize(_as_notes(music))
     fresh: list[np.ndarray] = []  # Spectrograms that were not handed out yet.
@@ -191,6 +193,17 @@ class Synthesizer:
   ) -> Float32[np.ndarray, "frames mel_bins"]:
     """The spectrogram of a whole song; arguments are those of `stream`."""
     return np.concatenate([s.log_mel for s in self.stream(music, **settings)])
+
+  def _settings(self, **given: Any) -> dict[str, Any]:
+    """What was given, under the names of the model's `predict`."""
+    given = {name: value for name, value in given.items() if value is not None}
+    unknown = given.keys() - self.defaults.keys()
+    if unknown:
+      raise ValueError(
+        f"{type(self.model).__name__} has no setting"
+        f" {', '.join(sorted(unknown))}; leave it out."
+      )
+    return {_SETTINGS[name]: value for name, value in given.items()}
 
   def _tokenize(
     self, notes: notes_lib.Notes

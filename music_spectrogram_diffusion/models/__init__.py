@@ -3,6 +3,9 @@
 Depends on notes, audio and diffusion; on JAX and Flax.
 """
 
+from music_spectrogram_diffusion.models.autoregressive_model import (
+  AutoregressiveModel,
+)
 from music_spectrogram_diffusion.models.configs import (
   NetworkConfig,
   SamplingConfig,
@@ -22,6 +25,7 @@ from music_spectrogram_diffusion.models.serialization import (
 
 __all__ = [
   "SAMPLERS",
+  "AutoregressiveModel",
   "DiffusionModel",
   "NetworkConfig",
   "Objective",

@@ -27,6 +27,9 @@ class NetworkConfig:
       time; needs `max_notes`.
     scale_logits: Whether attention logits are divided by the root of
       `head_dim`.
+    autoregressive: Whether frames are predicted one after the other: no context
+      and no noise time, plain sinusoids as positions, and an encoder that does
+      not mask its padding.
     dtype: Name of the dtype of the computation; parameters are float32.
   """
 
@@ -43,12 +46,18 @@ class NetworkConfig:
   max_notes: int | None = None
   relative_time: bool = False
   scale_logits: bool = False
+  autoregressive: bool = False
   dtype: str = "float32"
 
   def __post_init__(self):
     if self.relative_time and self.max_notes is None:
       raise ValueError(
         "relative_time needs a note list: set max_notes, for example to 256."
+      )
+    if self.autoregressive and (self.has_context or self.max_notes is not None):
+      raise ValueError(
+        "An autoregressive network has neither context nor note list: leave"
+        " max_notes out and set num_context_layers to 0."
       )
 
   @property

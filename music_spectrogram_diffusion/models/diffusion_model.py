@@ -67,6 +67,11 @@ class DiffusionModel:
   )
   sampling: SamplingConfig = SamplingConfig()
 
+  @property
+  def sampling_settings(self) -> dict[str, Any]:
+    """Settings that `predict` takes, with their defaults."""
+    return dataclasses.asdict(self.sampling)
+
   @functools.cached_property
   def module(self) -> network.Network:
     """The Flax module that parameters belong to."""

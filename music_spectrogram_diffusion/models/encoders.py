@@ -89,12 +89,18 @@ class TokenEncoder(EncoderStack):
       dtype=config.dtype,
       name="token_embedder",
     )
-    positions = layers.Positions(
-      config.max_tokens, config.emb_dim, config.dtype, name="Embed_0"
-    )(jnp.arange(note_tokens.shape[1]))
+    places = jnp.arange(note_tokens.shape[1])
     valid = note_tokens > 0
-    x = embed(note_tokens) + positions
-    return self.stack(x, valid, deterministic), valid
+    if config.autoregressive:
+      positions = layers.sinusoids(places.astype(jnp.float32), config.emb_dim)
+      attended = jnp.ones_like(valid)
+    else:
+      positions = layers.Positions(
+        config.max_tokens, config.emb_dim, config.dtype, name="Embed_0"
+      )(places)
+      attended = valid
+    x = embed(note_tokens) + positions.astype(config.dtype)
+    return self.stack(x, attended, deterministic), valid
 
 
 class NoteListEncoder(EncoderStack):

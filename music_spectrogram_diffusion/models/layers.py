@@ -90,8 +90,8 @@ class Attention(nn.Module):
     self,
     queries: Float[Array, "batch queries emb_dim"],
     keys: Float[Array, "batch keys emb_dim"],
-    mask: Bool[Array, "#batch #queries keys"] | None = None,
-    bias: Float[Array, "batch heads queries keys"] | None = None,
+    mask: Bool[Array, "#batch #queries attended"] | None = None,
+    bias: Float[Array, "batch heads queries attended"] | None = None,
     *,
     deterministic: bool,
   ) -> Float[Array, "batch queries emb_dim"]:
@@ -107,19 +107,14 @@ class Attention(nn.Module):
     Returns:
       The attended values, projected to the channels of `queries`.
     """
-    width = self.num_heads * self.head_dim
     query_init = nn.initializers.variance_scaling(
       1.0 if self.scale_logits else 1.0 / self.head_dim,
       "fan_in",
       "truncated_normal",
     )
 
-    def heads(x, name, init=_fan_in):
-      x = dense(width, name, self.dtype, init)(x)
-      return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
-
-    query = heads(queries, "query", query_init)
-    key, value = heads(keys, "key"), heads(keys, "value")
+    query = self._heads(queries, "query", query_init)
+    key, value = self._keys_and_values(keys)
     logits = jnp.einsum(
       "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32
     )
@@ -138,8 +133,65 @@ class Attention(nn.Module):
       attended = jnp.where(
         mask.any(-1)[..., None, None], attended, jnp.zeros((), self.dtype)
       )
-    attended = attended.reshape(*attended.shape[:-2], width)
+    attended = attended.reshape(*attended.shape[:-2], -1)
     return dense(queries.shape[-1], "out", self.dtype)(attended)
+
+  def _heads(self, x: Array, name: str, init=_fan_in) -> Array:
+    """Projects and splits: [batch, length, heads, head_dim]."""
+    x = dense(self.num_heads * self.head_dim, name, self.dtype, init)(x)
+    return x.reshape(*x.shape[:-1], self.num_heads, self.head_dim)
+
+  def _keys_and_values(self, keys: Array) -> tuple[Array, Array]:
+    return self._heads(keys, "key"), self._heads(keys, "value")
+
+
+class GrowingAttention(Attention):
+  """Self-attention to one position after the other, in the order of time.
+
+  Each call brings the next position; keys and values of the earlier ones are
+  kept in the collection `cache`, which `mutable=["cache"]` creates and updates.
+
+  Attributes:
+    length: Positions that there will be.
+  """
+
+  length: int = 256
+
+  def _keys_and_values(self, keys: Array) -> tuple[Array, Array]:
+    key, value = super()._keys_and_values(keys)
+    position = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
+
+    def grown(name, new):
+      shape = (new.shape[0], self.length, *new.shape[2:])
+      kept = self.variable("cache", name, jnp.zeros, shape, new.dtype)
+      kept.value = lax.dynamic_update_slice_in_dim(
+        kept.value, new, position.value, axis=1
+      )
+      return kept.value
+
+    grown_key, grown_value = (
+      grown("cached_key", key),
+      grown("cached_value", value),
+    )
+    position.value = position.value + 1
+    return grown_key, grown_value
+
+
+class KeptAttention(Attention):
+  """Cross-attention to keys that are projected once, by the first call.
+
+  They are kept in the collection `cache`; later calls do not look at theirs.
+  """
+
+  def _keys_and_values(self, keys: Array) -> tuple[Array, Array]:
+    if not self.has_variable("cache", "cached_key"):
+      key, value = super()._keys_and_values(keys)
+      self.put_variable("cache", "cached_key", key)
+      self.put_variable("cache", "cached_value", value)
+    return (
+      self.get_variable("cache", "cached_key"),
+      self.get_variable("cache", "cached_value"),
+    )
 
 
 class GatedMLP(nn.Module):

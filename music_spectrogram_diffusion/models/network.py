@@ -114,11 +114,14 @@ class Network(nn.Module):
     config: Size and options.
     vocabulary: What the note tokens mean.
     num_outputs: How many spectrograms the output holds, side by side.
+    decode_frames: Whether an autoregressive decoder is given one frame at a
+      time, and keeps what it needs of the others in the collection `cache`.
   """
 
   config: NetworkConfig
   vocabulary: notes.Vocabulary
   num_outputs: int = 1
+  decode_frames: bool = False
 
   def setup(self):
     config = self.config
@@ -144,7 +147,12 @@ class Network(nn.Module):
       self.relative_time_bias = RelativeTimeBias(
         config.num_decoder_layers, config.num_heads, name="relative_time_bias"
       )
-    self.decoder = decoders.Decoder(config, self.num_outputs, name="decoder")
+    if config.autoregressive:
+      self.decoder = decoders.AutoregressiveDecoder(
+        config, self.decode_frames, name="decoder"
+      )
+    else:
+      self.decoder = decoders.Decoder(config, self.num_outputs, name="decoder")
 
   def encode(
     self,
@@ -215,6 +223,23 @@ class Network(nn.Module):
       deterministic=deterministic,
     )
 
+  def next_frames(
+    self,
+    previous: Float[Array, "batch frames mel_bins"],
+    conditioning: Conditioning,
+    position: Int[Array, ""] | int = 0,
+    *,
+    deterministic: bool = True,
+  ) -> Float[Array, "batch frames mel_bins"]:
+    """The frames after `previous`: see `decoders.AutoregressiveDecoder`."""
+    return self.decoder(
+      previous,
+      conditioning.keys,
+      conditioning.mask,
+      position,
+      deterministic=deterministic,
+    )
+
   def __call__(
     self,
     note_tokens: Int[Array, "batch tokens"],
@@ -225,4 +250,6 @@ class Network(nn.Module):
   ) -> Float[Array, "batch frames outputs"]:
     """Encodes and decodes without dropout; initialises every parameter."""
     conditioning = self.encode(note_tokens, context, context_mask)
+    if self.config.autoregressive:
+      return self.next_frames(inputs, conditioning)
     return self.decode(inputs, time, conditioning)

@@ -8,11 +8,15 @@ import numpy as np
 
 from music_spectrogram_diffusion import audio, diffusion, notes
 from music_spectrogram_diffusion.models import configs
+from music_spectrogram_diffusion.models.autoregressive_model import (
+  AutoregressiveModel,
+)
 from music_spectrogram_diffusion.models.diffusion_model import DiffusionModel
 
 _PARTS = {
   part.__name__: part
   for part in (
+    AutoregressiveModel,
     DiffusionModel,
     audio.SpectrogramConfig,
     configs.NetworkConfig,
