@@ -79,9 +79,10 @@ class Archive:
     return self._directory if self._directory.is_dir() else None
 
   def fetch(self) -> Path:
-    with downloads.lock(self._beside(".lock")):
-      if not self._directory.is_dir():
-        self._fetch()
+    if not self.find():
+      with downloads.lock(self._beside(".lock")):
+        if not self.find():  # Nor has another process fetched it meanwhile.
+          self._fetch()
     return self._directory
 
   def _fetch(self) -> None:
@@ -149,27 +150,36 @@ class HubRepository:
       found = self._snapshot(local_files_only=True)
     except (ImportError, OSError):
       return None
-    # Not all versions of the library see that a download was interrupted.
-    return (
-      found if all((found / name).exists() for name in self.files) else None
-    )
+    return None if self._missing(found) else found
 
   def fetch(self) -> Path:
     # What is here is taken as it is, so that nothing waits for the network.
     if found := self.find():
       return found
     try:
-      return self._snapshot(local_files_only=False)
+      path = self._snapshot(local_files_only=False)
     except ImportError as error:
       reason = f"{error}; pip install huggingface_hub"
     # Its HTTP library has exceptions of its own, and not always the same.
     except Exception as error:
       reason = str(error).partition("\n")[0]
+    else:
+      if not (missing := self._missing(path)):
+        return path
+      reason = f"{path} lacks {', '.join(missing)}"
     raise downloads.DownloadError(
       f"Cannot download {self.repository} from the Hugging Face Hub ({reason});"
       " download its files by hand into a folder, and give that in place of the"
       " name."
     )
+
+  def _missing(self, path: Path) -> list[str]:
+    """Files that a snapshot lacks.
+
+    Offline, and after an interrupted download, the library may hand out one
+    that is not complete.
+    """
+    return [name for name in self.files if not (path / name).exists()]
 
   def _snapshot(self, *, local_files_only: bool) -> Path:
     import huggingface_hub

@@ -208,6 +208,21 @@ def test_a_snapshot_that_lacks_files_is_completed(hub):
   assert model.fetch() == model.find()
 
 
+def test_a_snapshot_that_stays_incomplete_is_refused(hub, monkeypatch):
+  hub.snapshot.mkdir()
+  (hub.snapshot / "model_index.json").touch()
+  # As the library does offline.
+  monkeypatch.setattr(
+    sys.modules["huggingface_hub"],
+    "snapshot_download",
+    lambda *_, **__: str(hub.snapshot),
+  )
+  with pytest.raises(
+    checkpoints.DownloadError, match="snapshot lacks scheduler/.*model.onnx"
+  ):
+    checkpoints.published_models()[HUB].fetch()
+
+
 def test_an_error_of_the_hub_is_one_line_that_says_what_to_do(hub):
   hub.error = RuntimeError("ConnectError: no route\nPlease check.")
   with pytest.raises(checkpoints.DownloadError) as error:

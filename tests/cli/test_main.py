@@ -28,7 +28,7 @@ def test_help_names_the_verbs_within_a_second():
     result = spec_diff("--help")
     seconds.append(time.perf_counter() - start)
   assert result.returncode == 0
-  for verb in ("render", "info", "doctor"):
+  for verb in ("render", "info", "models", "doctor"):
     assert verb in result.stdout
   assert min(seconds) < 1.0
 
