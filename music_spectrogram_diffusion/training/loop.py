@@ -79,9 +79,10 @@ def train(
   )
   with ocp.CheckpointManager(directory, options=options) as manager:
     if manager.latest_step() is not None:
-      state = manager.restore(
-        manager.latest_step(), args=ocp.args.StandardRestore(state)
+      restored = manager.restore(
+        manager.latest_step(), args=ocp.args.StandardRestore(vars(state))
       )
+      state = steps.TrainState(**restored)
     first = int(state.step)
     key = jax.random.key(seed)
     recent: list[dict[str, Any]] = []
@@ -110,7 +111,7 @@ def train(
         _log(directory, done, num_steps, finished, elapsed_s / len(recent))
         recent, since = [], time.monotonic()
       if saving:
-        manager.save(done, args=ocp.args.StandardSave(state), force=True)
+        manager.save(done, args=ocp.args.StandardSave(vars(state)), force=True)
         # The next step reuses the buffers that are being saved.
         manager.wait_until_finished()
   return state

@@ -82,9 +82,10 @@ def train_step(
   (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(
     state.parameters, batch, step_key
   )
-  updates, optimizer_state = optimizer.update(
-    gradients, state.optimizer, state.parameters
-  )
+  with jax.numpy_dtype_promotion("standard"):  # Optax counts on it.
+    updates, optimizer_state = optimizer.update(
+      gradients, state.optimizer, state.parameters
+    )
   parameters = optax.apply_updates(state.parameters, updates)
   rate = ema_rate(state.step, ema_decay)
   # Written so that what does not change, as position tables, stays exact.

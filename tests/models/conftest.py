@@ -15,6 +15,14 @@ FRAMES, TOKENS, MEL_BINS = 12, 48, 8
 STEPS = 2 * FRAMES  # Of 10 ms.
 
 
+@pytest.fixture(scope="package", autouse=True)
+def quick_compilation():
+  """Compiles without most optimizations, which here take longer than all."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tiny:
   """A model with random parameters, compiled once for each shape."""
@@ -81,7 +89,7 @@ def paper():
 @pytest.fixture(scope="session")
 def aligned():
   return tiny(
-    models.aligned_network(max_notes=20, **SIZES),
+    models.aligned_network(max_notes=20, **(SIZES | {"num_decoder_layers": 1})),
     vocabulary=notes.Vocabulary(velocity_bins=32),
     parameterization=diffusion.parameterization.EDM(
       mean=np.linspace(-0.8, 0.0, MEL_BINS, dtype=np.float32),
