@@ -49,11 +49,17 @@ _SIZES = (
   "dtype",
 )
 
+# Where the pipeline finds the class of each component. Of the two encoders it
+# knows no shorter name, nor does one that diffusers itself has saved load.
+_ENCODERS = "diffusers.pipelines.deprecated.spectrogram_diffusion"
 _CLASSES = {
-  "notes_encoder": "SpectrogramNotesEncoder",
-  "continuous_encoder": "SpectrogramContEncoder",
-  "decoder": "T5FilmDecoder",
-  "scheduler": "DDPMScheduler",
+  "notes_encoder": (f"{_ENCODERS}.notes_encoder", "SpectrogramNotesEncoder"),
+  "continuous_encoder": (
+    f"{_ENCODERS}.continuous_encoder",
+    "SpectrogramContEncoder",
+  ),
+  "decoder": ("diffusers", "T5FilmDecoder"),
+  "scheduler": ("diffusers", "DDPMScheduler"),
 }
 
 
@@ -162,14 +168,16 @@ def _configs(model: models.DiffusionModel) -> dict[str, dict[str, Any]]:
     },
     "scheduler": _scheduler(model.schedule),
   }
-  index = {name: ["diffusers", kind] for name, kind in _CLASSES.items()}
   files = {
-    diffusers.PIPELINE: index
-    | {"_class_name": "SpectrogramDiffusionPipeline", "melgan": [None, None]}
+    diffusers.PIPELINE: {
+      "_class_name": "SpectrogramDiffusionPipeline",
+      "melgan": (None, None),
+      **_CLASSES,
+    }
   }
   for name, settings in components.items():
     file = "scheduler_config" if name == "scheduler" else "config"
-    files[f"{name}/{file}.json"] = settings | {"_class_name": _CLASSES[name]}
+    files[f"{name}/{file}.json"] = settings | {"_class_name": _CLASSES[name][1]}
   return {
     name: settings | {"_diffusers_version": _VERSION}
     for name, settings in files.items()

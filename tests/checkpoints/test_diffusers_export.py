@@ -41,9 +41,23 @@ def test_what_was_imported_comes_out_with_the_same_tensors(imported, tmp_path):
       np.testing.assert_array_equal(tensors[name], tensor)
 
 
+def test_the_index_names_the_class_of_each_component(imported, tmp_path):
+  checkpoints.export_diffusers_pipeline(*imported, tmp_path / "out")
+  found, expected = (
+    json.loads((path / "model_index.json").read_text())
+    for path in (tmp_path / "out", PIPELINE)
+  )
+  assert found.keys() == expected.keys()
+  for component in ("melgan", "scheduler", *COMPONENTS):
+    assert found[component][1] == expected[component][1]
+  # Elsewhere diffusers does not find them.
+  for component in COMPONENTS[:2]:
+    assert found[component][0].endswith(f"spectrogram_diffusion.{component}")
+
+
 def test_what_was_imported_comes_out_with_the_same_settings(imported, tmp_path):
   checkpoints.export_diffusers_pipeline(*imported, tmp_path / "out")
-  for path in PIPELINE.rglob("*.json"):
+  for path in PIPELINE.rglob("*/*.json"):
     settings = json.loads(
       (tmp_path / "out" / path.relative_to(PIPELINE)).read_text()
     )
