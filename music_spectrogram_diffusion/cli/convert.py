@@ -38,9 +38,13 @@ def run(
     raise ValueError(
       f"Expected a training run in {directory}; it has no {MODEL}."
     )
+  try:
+    model = json.loads(described.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise ValueError(f"Cannot read {described}: {error}") from error
   checkpoints.save_model_directory(
     output,
-    {"model": json.loads(described.read_text())},
+    {"model": model},
     training.restore_average(directory / CHECKPOINTS),
     dtype=dtype,
   )

@@ -5,12 +5,11 @@ import shutil
 from flax import serialization
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
+import optax
 import pytest
-import safetensors.numpy
 import typer.testing
 
-from music_spectrogram_diffusion import checkpoints, models
+from music_spectrogram_diffusion import checkpoints, models, training
 from music_spectrogram_diffusion.checkpoints import t5x
 from music_spectrogram_diffusion.cli import main
 
@@ -19,6 +18,30 @@ LOADERS = {
   "t5x": t5x.load_t5x_checkpoint,
   "diffusers": checkpoints.load_diffusers_pipeline,
 }
+MODEL = models.to_config(
+  models.DiffusionModel(network=models.paper_network("tiny"))
+)
+START = {"layer": {"kernel": np.full((3, 2), 1 / 3, np.float32)}}
+
+
+def loss(parameters, batch, key):
+  return jax.numpy.sum(parameters["layer"]["kernel"] * batch["x"]), {}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A folder as training leaves it, and the average of its parameters."""
+  path = tmp_path_factory.mktemp("run")
+  (path / "model.json").write_text(json.dumps(MODEL))
+  state = training.train(
+    loss,
+    START,
+    lambda step: {"x": np.ones((3, 2), np.float32)},
+    directory=path / "checkpoints",
+    num_steps=2,
+    optimizer=optax.sgd(0.1),
+  )
+  return path, jax.device_get(state.average)
 
 
 def convert(*arguments):
@@ -30,22 +53,30 @@ def convert(*arguments):
   return result
 
 
-def stored_dtypes(path):
-  tensors = safetensors.numpy.load_file(path / "model.safetensors")
-  return {tensor.dtype.name for tensor in tensors.values()}
+def weights_size(path):
+  return (path / "model.safetensors").stat().st_size
 
 
-@pytest.fixture
-def run(tmp_path):
-  """A training run with one checkpoint."""
-  path = tmp_path / "run"
-  average = {"decoder": {"scale": np.full(3, 1.5, np.float32)}}
-  with ocp.CheckpointManager(path / "checkpoints") as manager:
-    manager.save(4, args=ocp.args.StandardSave({"average": average}))
-  network = models.paper_network("tiny")
-  config = models.to_config(models.DiffusionModel(network=network))
-  (path / "model.json").write_text(json.dumps(config))
-  return path
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_run_becomes_a_model_directory_of_its_average(run, tmp_path, dtype):
+  path, average = run
+  output = tmp_path / "a" / "model"
+  result = convert("run", path, output, "--dtype", dtype)
+  assert result.stdout == f"{output}: written\n"
+  config, parameters = checkpoints.load_model_directory(output)
+  assert config == {"model": MODEL}
+  expected = average["layer"]["kernel"].astype(dtype)
+  np.testing.assert_array_equal(parameters["layer"]["kernel"], expected)
+  assert (expected != START["layer"]["kernel"]).all()
+
+
+def test_runs_are_stored_in_float16_unless_told_otherwise(run, tmp_path):
+  convert("run", run[0], tmp_path / "small")
+  convert("run", run[0], tmp_path / "large", "--dtype", "float32")
+  difference = weights_size(tmp_path / "large") - weights_size(
+    tmp_path / "small"
+  )
+  assert difference == 6 * 2
 
 
 @pytest.mark.parametrize("kind", ["t5x", "diffusers"])
@@ -53,26 +84,20 @@ def test_published_weights_are_converted_as_they_are(tmp_path, kind):
   source, target = DATA / f"{kind}_tiny", tmp_path / "model"
   result = convert(kind, source, target)
   assert result.stdout == f"{target}: written\n"
-  assert stored_dtypes(target) == {"float32"}
   config, parameters = checkpoints.load_model_directory(target)
   expected_config, expected = LOADERS[kind](source)
   assert config == {"model": expected_config}
   jax.tree.map(np.testing.assert_array_equal, parameters, expected)
+  assert weights_size(target) > 4 * sum(
+    leaf.size for leaf in jax.tree.leaves(expected)
+  )
 
 
 def test_published_weights_are_halved_on_request(tmp_path):
-  target = tmp_path / "model"
-  convert("t5x", DATA / "t5x_tiny", target, "--dtype", "float16")
-  assert stored_dtypes(target) == {"float16"}
-
-
-def test_a_run_is_converted_to_its_average_in_float16(run, tmp_path):
-  target = tmp_path / "model"
-  convert("run", run, target)
-  assert stored_dtypes(target) == {"float16"}
-  config, parameters = checkpoints.load_model_directory(target)
-  assert models.from_config(config["model"]).network.emb_dim == 32
-  np.testing.assert_array_equal(parameters["decoder"]["scale"], np.full(3, 1.5))
+  convert("t5x", DATA / "t5x_tiny", tmp_path / "large")
+  convert("t5x", DATA / "t5x_tiny", tmp_path / "small", "--dtype", "float16")
+  ratio = weights_size(tmp_path / "large") / weights_size(tmp_path / "small")
+  assert 1.8 < ratio < 2.0
 
 
 def test_weights_that_are_nan_are_a_warning(tmp_path):
@@ -93,6 +118,22 @@ def test_what_cannot_be_converted_is_named_and_leaves_nothing(tmp_path, kind):
   source.mkdir()
   with pytest.raises(ValueError, match=str(source)):
     convert(kind, source, target)
-  with pytest.raises(ValueError, match="float16 or float32.*'int8'"):
+  with pytest.raises(ValueError, match="float16 or float32; got 'int8'"):
     convert(kind, source, target, "--dtype", "int8")
   assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_run_without_checkpoints_is_an_error(tmp_path):
+  (tmp_path / "model.json").write_text(json.dumps(MODEL))
+  with pytest.raises(ValueError, match=f"{tmp_path}/checkpoints"):
+    convert("run", tmp_path, tmp_path / "out")
+  assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_description_of_a_run_is_an_error_that_names_it(
+  run, tmp_path
+):
+  (tmp_path / "model.json").write_text("{")
+  (tmp_path / "checkpoints").symlink_to(run[0] / "checkpoints")
+  with pytest.raises(ValueError, match="model.json"):
+    convert("run", tmp_path, tmp_path / "out")
