@@ -152,7 +152,7 @@ class Synthesizer:
       sampler: How a step is made: a name in `models.SAMPLERS`.
       guidance: Weight of the notes and the context; 1 for no guidance.
       end_time: Noise time at which the grid of steps ends, from 0 to below 1.
-      seed: Seeds the noise.
+      seed: Seeds the noise; 0 to 2**32 - 1.
 
     Yields:
       Audio and spectrograms in their order, to `TAIL_S` after the last note.
@@ -160,6 +160,8 @@ class Synthesizer:
     Raises:
       ValueError: The file cannot be read, or a setting is out of range.
     """
+    if not 0 <= seed < 2**32:  # JAX would not tell others from these.
+      raise ValueError(f"Expected a seed from 0 to {2**32 - 1}, got {seed}.")
     settings = self._settings(
       steps=steps, sampler=sampler, guidance=guidance, end_time=end_time
     )
@@ -210,7 +212,7 @@ class Synthesizer:
   ) -> tuple[Int32[np.ndarray, "segments tokens"], int]:
     """Padded tokens of each segment, and how many samples are to be heard."""
     config, network = self.model.spectrogram, self.model.network
-    notes = notes_lib.trim_overlaps(notes_lib.to_slakh_classes(notes))
+    notes = notes_lib.to_slakh_classes(notes)
     duration_s = notes.duration_s + TAIL_S
     num_frames = math.ceil(duration_s * config.frame_rate)
     segments = notes_lib.tokenize_segments(
@@ -219,6 +221,7 @@ class Synthesizer:
       segment_frames=network.segment_frames,
       frame_rate=config.frame_rate,
       max_tokens=network.max_tokens,
+      max_notes=network.max_notes,
       num_segments=math.ceil(num_frames / network.segment_frames),
     )
     # One length for the whole song, so that one program serves all segments.

@@ -18,7 +18,7 @@ _NO_NOTE = -1
 
 
 class SegmentOverflowError(ValueError):
-  """A segment needs more tokens than it may have."""
+  """A segment needs more tokens, or notes, than it may have."""
 
 
 def tokenize_segments(
@@ -28,6 +28,7 @@ def tokenize_segments(
   segment_frames: int = 256,
   frame_rate: float = 50.0,
   max_tokens: int = 2048,
+  max_notes: int | None = None,
   first_frame: int = 0,
   num_segments: int | None = None,
   song_frames: int | None = None,
@@ -54,21 +55,23 @@ def tokenize_segments(
     segment_frames: Frames of a segment.
     frame_rate: Frames per second.
     max_tokens: Most tokens of a segment, EOS included; at least 2.
+    max_notes: Most notes of a segment, those held from before included; None
+      for any number.
     first_frame: Frame at which the first segment starts.
     num_segments: Number of segments to return; those after the end of the
       song are empty. By default as many as the song has, at least 1.
     song_frames: Length of the song. Events after its last frame all go into
       its last segment. By default it reaches to the last event.
-    on_overflow: What to do with a segment of too many tokens: "thin" drops
-      its softest notes, among equally loud ones the shortest, and warns;
+    on_overflow: What to do with a segment of too many tokens or notes: "thin"
+      drops its softest notes, among equally loud ones the shortest, and warns;
       "raise" raises.
 
   Returns:
     The tokens of each segment, unpadded.
 
   Raises:
-    SegmentOverflowError: A segment has more than `max_tokens` tokens, and
-      `on_overflow` is "raise".
+    SegmentOverflowError: A segment has more than `max_tokens` tokens or
+      `max_notes` notes, and `on_overflow` is "raise".
   """
   if max_tokens < 2:
     raise ValueError(
@@ -97,6 +100,9 @@ def tokenize_segments(
     rows = pitched[events]
     sounding[key[note[events][rows]]] = pitched_on[events][rows]
 
+  limits = f"{max_tokens} tokens"
+  if max_notes is not None:
+    limits += f" or {max_notes} notes"
   hold(slice(0, bounds[0]))
   segments = []
   thinned = dropped = 0
@@ -109,14 +115,18 @@ def tokenize_segments(
       step[events] - first_step[index],
     )
     tokens = _encode(notes, *segment, vocabulary)
-    if len(tokens) > max_tokens:
+    # Of the notes that are not held, each one begins here.
+    num_notes = len(segment[0]) + np.count_nonzero(segment[2])
+    fits = max_notes is None or num_notes <= max_notes
+    if len(tokens) > max_tokens or not fits:
       if on_overflow == "raise":
         raise SegmentOverflowError(
-          f"Expected at most {max_tokens} tokens a segment, got {len(tokens)}"
-          f" in the one from frame {frame[index]}; drop it, or thin it out."
+          f"Expected at most {limits} a segment, got {len(tokens)} tokens and"
+          f" {num_notes} notes in the one from frame {frame[index]}; drop it,"
+          " or thin it out."
         )
       tokens, left_out = _encode_loudest(
-        notes, *segment, vocabulary, max_tokens
+        notes, *segment, vocabulary, max_tokens, max_notes
       )
       thinned += 1
       dropped += left_out
@@ -125,7 +135,7 @@ def tokenize_segments(
   if thinned:
     warnings.warn(
       f"Left out {dropped} notes, the softest and shortest, in {thinned} of"
-      f" {num_segments} segments with more than {max_tokens} tokens.",
+      f" {num_segments} segments with more than {limits}.",
       stacklevel=2,
     )
   return segments
@@ -243,11 +253,13 @@ def _encode_loudest(
   step: Int64[np.ndarray, " events"],
   vocabulary: vocabularies.Vocabulary,
   max_tokens: int,
+  max_notes: int | None,
 ) -> tuple[Int32[np.ndarray, " tokens"], int]:
   """Like `_encode`, with as many of the loudest notes as fit.
 
   Returns:
-    At most `max_tokens` tokens, and the number of notes left out.
+    At most `max_tokens` tokens of at most `max_notes` notes, and the number of
+    notes left out.
   """
   rows = np.unique(np.concatenate([tied, note]))
   length_s = notes.offset[rows] - notes.onset[rows]
@@ -267,6 +279,7 @@ def _encode_loudest(
     )
 
   # A note adds a token at least, and never takes one away: bisection is exact.
-  counts = range(min(len(rows), max_tokens) + 1)
+  most = max_tokens if max_notes is None else min(max_tokens, max_notes)
+  counts = range(min(len(rows), most) + 1)
   count = bisect.bisect(counts, max_tokens, key=lambda n: len(encode(n))) - 1
   return encode(count), len(rows) - count

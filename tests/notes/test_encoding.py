@@ -325,10 +325,28 @@ def test_even_a_tie_section_that_is_too_long_is_thinned():
   assert [len(tokens) for tokens in segments] == [2048, 2048, 2048]
 
 
-def test_too_many_tokens_raise_where_asked():
+def test_too_many_notes_keep_the_loudest_held_ones_and_drums_included():
+  notes = Notes.from_columns(
+    [0.0, 6.0, 6.0, 6.0],
+    [7.0, 6.5, 6.5, 6.1],
+    [60, 61, 62, 36],
+    [80, 50, 90, 70],
+    is_drum=[False, False, False, True],
+  )
+  assert len(tokenize(notes, max_notes=4)) == 2
+  with pytest.warns(UserWarning, match="1 notes.* in 1 of 2 .* or 3 notes"):
+    _, tokens = tokenize(notes, max_notes=3)
+  assert tokens == (
+    [program(0), pitch(60), TIE, shift(88), ON, pitch(62), drum(36)]
+    + [shift(138), OFF, pitch(62), shift(188), pitch(60), EOS]
+  )
+
+
+@pytest.mark.parametrize("limit", [{"max_tokens": 64}, {"max_notes": 64}])
+def test_too_many_tokens_or_notes_raise_where_asked(limit):
   notes = Notes.from_columns(0.0, np.ones(99), np.arange(99), 100)
-  with pytest.raises(SegmentOverflowError, match="at most 64 .* frame 0"):
-    tokenize(notes, max_tokens=64, on_overflow="raise")
+  with pytest.raises(SegmentOverflowError, match="at most .*64 .* frame 0"):
+    tokenize(notes, on_overflow="raise", **limit)
 
 
 def test_room_for_less_than_tie_and_end_is_refused():
