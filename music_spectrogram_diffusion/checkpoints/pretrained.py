@@ -22,6 +22,7 @@ from music_spectrogram_diffusion.checkpoints import (
   directory,
   downloads,
   registry,
+  t5x,
 )
 
 ONNX_INVERTER = "inverter.onnx"
@@ -46,9 +47,9 @@ def find_model(name: str | os.PathLike | None = None) -> Path:
     downloads.DownloadError: It cannot be downloaded.
     OSError: The cache directory cannot be written.
   """
-  name = "default" if name is None else name
-  path = Path(name)
-  if not path.exists():
+  path = None if name is None else Path(name)
+  name = name or "default"
+  if path is None or not path.exists():
     published = registry.published_models()
     if str(name) not in published:
       raise directory.CheckpointError(
@@ -99,9 +100,6 @@ def _recognize(path: Path) -> tuple[Path, _Read]:
   """The directory that holds published weights, and what reads it."""
   if (path / diffusers.PIPELINE).exists():
     return path, diffusers.load_diffusers_pipeline
-  # Brings tensorstore, which takes its time.
-  from music_spectrogram_diffusion.checkpoints import t5x
-
   # An archive may have a folder of its own around everything.
   for folder in (path, *sorted(path.glob("*/"))):
     if (
@@ -111,9 +109,8 @@ def _recognize(path: Path) -> tuple[Path, _Read]:
     ):
       return folder, t5x.load_t5x_checkpoint
   raise directory.CheckpointError(
-    f"Expected a model in {path}: {directory.CONFIG},"
-    f" {diffusers.PIPELINE} of a diffusers pipeline, or a t5x checkpoint; found"
-    " none of them."
+    f"Expected a model in {path}: {directory.CONFIG}, {diffusers.PIPELINE} of"
+    " a diffusers pipeline, or a t5x checkpoint; found none of them."
   )
 
 

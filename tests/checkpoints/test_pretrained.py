@@ -45,6 +45,10 @@ def test_without_a_name_it_is_the_model_of_the_package(tmp_path, monkeypatch):
   monkeypatch.setattr(registry, "_PACKAGE_MODEL", tmp_path)
   assert checkpoints.find_model() == tmp_path
   assert checkpoints.find_model("default") == tmp_path
+  # Whatever else is called so where the user happens to be.
+  (tmp_path / "default").mkdir()
+  monkeypatch.chdir(tmp_path)
+  assert checkpoints.find_model() == tmp_path
 
 
 def test_a_pipeline_is_converted_once(cache_directory, capsys):
