@@ -153,7 +153,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
   """Reads a memory-mapped safetensors file; floats come as float32."""
   try:
     tensors = safetensors.numpy.load_file(path)
-  except (OSError, safetensors.SafetensorError) as error:
+  # AttributeError is how it says that NumPy has no such dtype.
+  except (OSError, safetensors.SafetensorError, AttributeError) as error:
     raise CheckpointError(f"Cannot read {path}: {error}") from error
   return {
     name: array.astype(np.float32, copy=False)

@@ -12,6 +12,7 @@ Before torch 1.6 the format was another, a bare pickle, which is not read.
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+import math
 import os
 import pickle
 from typing import Any, NamedTuple
@@ -152,7 +153,12 @@ def _view(name: str, tensor: _Tensor, values: np.ndarray) -> np.ndarray:
   _, offset, shape, strides = tensor
   reach = [(n - 1) * stride for n, stride in zip(shape, strides, strict=True)]
   within = min((offset, *shape, *strides)) >= 0 and (
-    0 in shape or offset + sum(reach) < values.size
+    0 in shape
+    or (
+      offset + sum(reach) < values.size
+      # With strides of 0, a few values could be repeated without bounds.
+      and math.prod(shape) <= values.size
+    )
   )
   if not within:
     raise ValueError(

@@ -169,7 +169,12 @@ def test_damaged_weights_are_refused_by_name(tmp_path):
   whole = weights.read_bytes()
   pickled = b"\x80\x04K\x01."
   clash = safetensors.numpy.save({"a": np.ones(1), "a/b": np.ones(1)})
-  for content in [b"", whole[:5], whole[:-1], pickled, clash]:
+  # Bytes of a dtype that NumPy does not have.
+  ours, other = b'{"a":{"dtype":"I8"', b'{"a":{"dtype":"F8_E4M3"'
+  exotic = safetensors.numpy.save({"a": np.ones(1, np.int8)})
+  header = exotic[8:-1].rstrip().replace(ours, other)
+  exotic = len(header).to_bytes(8, "little") + header + b"\0"
+  for content in [b"", whole[:5], whole[:-1], pickled, clash, exotic]:
     weights.write_bytes(content)
     with pytest.raises(checkpoints.CheckpointError, match="model.safetensors"):
       checkpoints.load_model_directory(tmp_path)
