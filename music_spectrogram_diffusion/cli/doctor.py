@@ -1,6 +1,7 @@
 """The verb `doctor`: whether this installation works, and how fast."""
 
 import importlib.metadata
+import importlib.util
 import platform
 import time
 
@@ -43,17 +44,15 @@ def _version(package: str) -> str:
 
 def _soundfont() -> str:
   """Where the soundfont is; only training data and benchmarks need it."""
-  try:
-    from music_spectrogram_diffusion import data
+  from music_spectrogram_diffusion import data
 
-    return str(data.find_soundfont())
-  except ImportError as error:
-    return (
-      f"no renderer ({error}); `pip install --no-deps tinysoundfont`"
-      " if you make training data"
-    )
+  try:
+    path = data.find_soundfont()
   except ValueError as error:
     return f"none, fine unless you make training data: {error}"
+  if not importlib.util.find_spec("tinysoundfont"):
+    return f"{path}; to play it, `pip install --no-deps tinysoundfont`"
+  return str(path)
 
 
 def _self_test() -> str | None:

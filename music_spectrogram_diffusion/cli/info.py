@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import re
 from typing import Annotated
 
 import typer
@@ -84,6 +85,8 @@ def _describe_model(path: Path) -> None:
 
   config, parameters = checkpoints.load_model_directory(path)
   leaves = jax.tree.leaves(parameters)
-  print(json.dumps(config, indent=2))
+  text = json.dumps(config, indent=2)
+  # An array to a line; JSON would take a line for each of its numbers.
+  print(re.sub(r"\[[^\[{]*?\]", lambda m: " ".join(m[0].split()), text))
   print(f"parameters       {sum(leaf.size for leaf in leaves):,}")
   print(f"SHA-256          {checkpoints.weights_hash(path)}")

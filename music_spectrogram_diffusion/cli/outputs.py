@@ -78,6 +78,8 @@ def plan(
       / f"{source.stem}.{format}"
     )
     job = Job(source, audio)
+    if makers.get(audio) == source:  # Given twice, as a file and its folder.
+      continue
     if audio in makers:
       problems.append(
         f"{source}: {audio} is already made from {makers[audio]};"

@@ -55,9 +55,11 @@ def test_max_polyphony_counts_notes_that_sound_together(
 
 def test_a_model_directory_is_described_by_size_and_hash(tmp_path):
   parameters = {"a": {"kernel": np.zeros((3, 4), np.float32)}}
-  checkpoints.save_model_directory(tmp_path, {"kind": "test"}, parameters)
+  config = {"kind": "test", "part": {"mean": [0.5, 0.25]}}
+  checkpoints.save_model_directory(tmp_path, config, parameters)
   stdout = spec_diff(tmp_path)
   assert '"kind": "test"' in stdout
+  assert '"mean": [ 0.5, 0.25 ]' in stdout
   facts = {k: v.strip() for k, v in facts_of(stdout).items()}
   assert facts["parameters"] == "12"
   assert facts["SHA-256"] == checkpoints.weights_hash(tmp_path)

@@ -169,6 +169,11 @@ def test_two_songs_that_would_make_one_file_are_a_collision(
   assert str(song) in stderr[0] and "song.midi" in stderr[0]
 
 
+def test_a_song_that_is_given_twice_is_rendered_once(synthesizer, song):
+  code, stdout, stderr = spec_diff(song, song.parent, song)
+  assert (code, len(stdout.splitlines()), stderr) == (0, 1, [])
+
+
 def test_bad_files_are_one_line_each_and_the_others_are_rendered(
   synthesizer, song, tmp_path
 ):
