@@ -9,8 +9,14 @@ os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
 # Commands that tests start leave the caches of the user alone.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
+import hypothesis
 import jaxtyping
 
 jaxtyping.install_import_hook(
   "music_spectrogram_diffusion", "beartype.beartype"
 )
+
+# How long an example takes depends on what else the machine does, and on what
+# is compiled for it.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import music_spectrogram_diffusion
 
@@ -22,15 +21,16 @@ def spec_diff(*arguments, **environment):
 
 
 def test_help_names_the_verbs_within_a_second():
-  seconds = []
-  for _ in range(3):
-    start = time.perf_counter()
-    result = spec_diff("--help")
-    seconds.append(time.perf_counter() - start)
+  # Of the processor, not of the clock, which other programs slow down.
+  before = os.times()
+  result = spec_diff("--help")
+  after = os.times()
   assert result.returncode == 0
   for verb in ("render", "info", "models", "doctor"):
     assert verb in result.stdout
-  assert min(seconds) < 1.0
+  spent_s = after.children_user - before.children_user
+  spent_s += after.children_system - before.children_system
+  assert 0.0 < spent_s < 1.0
 
 
 def test_version_is_that_of_the_package():

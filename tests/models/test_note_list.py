@@ -61,7 +61,7 @@ def songs(draw):
   )
 
 
-@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.settings(max_examples=60)
 @hypothesis.given(songs(), st.sampled_from([40, 256, 1000]))
 def test_the_list_holds_the_notes_that_were_tokenized(song, segment_frames):
   song = notes.trim_overlaps(song)
