@@ -86,7 +86,9 @@ class SpectrogramConfig:
 
 
 @functools.cache
-def mel_matrix(config: SpectrogramConfig) -> Float32[np.ndarray, "bins mel"]:
+def mel_matrix(
+  config: SpectrogramConfig,
+) -> Float32[np.ndarray, "bins mel_bins"]:
   """Triangles that sum the magnitudes of an FFT into mel bins.
 
   HTK's mel scale, 1127 ln(1 + f / 700). The triangles are linear in mel, peak

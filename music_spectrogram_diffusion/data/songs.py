@@ -62,8 +62,8 @@ def prepare_songs(
   missing = []
   for name, piece in pieces.items():
     if (directory / f"{name}{_SUFFIX}").is_file():
-      duration_s = num_frames(directory / f"{name}{_SUFFIX}")
-      yield name, duration_s / config.frame_rate
+      frames = num_frames(directory / f"{name}{_SUFFIX}")
+      yield name, frames / config.frame_rate
     else:
       missing.append((directory, piece))
   settings = (Path(soundfont_path), config)
@@ -102,7 +102,7 @@ def read_notes(path: Path) -> Notes:
 
 def read_log_mel(
   path: Path, start: int, stop: int
-) -> Float16[np.ndarray, "frames mel"]:
+) -> Float16[np.ndarray, "frames mel_bins"]:
   """Reads the frames of a prepared song from `start` to `stop` at most."""
   with safetensors.safe_open(path, "numpy") as file:
     log_mel = file.get_slice("log_mel")
@@ -178,7 +178,7 @@ def _prepare(task: tuple[Path, Piece]) -> tuple[str, float]:
     notes = generator.generate_piece(piece)
   else:
     notes = notes_lib.read_midi(piece)
-    notes = notes_lib.trim_overlaps(notes_lib.to_slakh_classes(notes))
+    notes = notes_lib.to_slakh_classes(notes)
   samples = renderer.render(notes)
   columns = {
     field.name: np.ascontiguousarray(getattr(notes, field.name))

@@ -72,7 +72,7 @@ class WindowBatches:
 
     Returns:
       `note_tokens` [batch, tokens] int32, padded with 0; `context` and
-      `targets` [batch, frames, mel] float32, natural log-mel with silence
+      `targets` [batch, frames, mel_bins] float32, natural log-mel with silence
       where the masks `context_mask` and `targets_mask` [batch, frames] are
       False. Valid frames come first.
     """

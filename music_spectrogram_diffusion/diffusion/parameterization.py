@@ -156,9 +156,10 @@ class EDM(Parameterization):
 
     x0 = mean + (alpha s² / d²) r + (s sigma / d) output
 
-  is a rotation of (r / d, output) into ((x0 - mean) / s, eps) by the angle
-  whose cosine is alpha s / d and whose sine is sigma / d. Written so, x0, eps
-  and target are exact at every log-SNR.
+  is one row of an orthogonal map of (r / d, output) to ((x0 - mean) / s, eps),
+  the reflection [[cos, sin], [sin, -cos]] of the angle whose cosine is
+  alpha s / d and whose sine is sigma / d. Written so, x0, eps and target are
+  exact at every log-SNR, and the map is its own inverse.
 
   Attributes:
     mean: Mean of x0 in each bin.
@@ -169,7 +170,7 @@ class EDM(Parameterization):
   mean: Float32[Array | np.ndarray, " mel_bins"]
   deviation: Float32[Array | np.ndarray, " mel_bins"]
 
-  def _rotation(
+  def _angle(
     self, logsnr: LogSNR, ndim: int
   ) -> tuple[Float[Array, "batch *ones mel_bins"], ...]:
     """Cosine and sine of the angle, and 1 / d; [batch, 1, ..., mel_bins]."""
@@ -180,18 +181,18 @@ class EDM(Parameterization):
   def network_input(self, z_t: Data, logsnr: LogSNR) -> Data:
     """`z_t` shifted to zero mean and scaled to unit variance."""
     alpha, _ = schedules.alpha_sigma(logsnr, z_t.ndim)
-    _, _, scale = self._rotation(logsnr, z_t.ndim)
+    _, _, scale = self._angle(logsnr, z_t.ndim)
     return scale * (z_t - alpha * self.mean)
 
   def predict(
     self, output: Output, z_t: Data, logsnr: LogSNR
   ) -> tuple[Data, Data]:
-    cosine, sine, _ = self._rotation(logsnr, z_t.ndim)
+    cosine, sine, _ = self._angle(logsnr, z_t.ndim)
     unit = self.network_input(z_t, logsnr)
     x0 = self.mean + self.deviation * (cosine * unit + sine * output)
     return x0, sine * unit - cosine * output
 
   def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del z_t
-    cosine, sine, _ = self._rotation(logsnr, x0.ndim)
+    cosine, sine, _ = self._angle(logsnr, x0.ndim)
     return sine * (x0 - self.mean) / self.deviation - cosine * eps

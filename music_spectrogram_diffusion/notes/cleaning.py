@@ -8,6 +8,8 @@ import numpy as np
 from music_spectrogram_diffusion.notes.notes import Notes
 
 MIN_DURATION_S = 0.01
+SUSTAIN_CONTROL = 64  # MIDI controller of the pedal.
+PEDAL_DOWN = 64  # Least value of the controller that counts as down.
 
 
 def apply_sustain(

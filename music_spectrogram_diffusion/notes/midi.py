@@ -31,8 +31,6 @@ _META_END_OF_TRACK = 0x2F
 _META_TEMPO = 0x51
 # Bytes after the system messages that have no place in a file but occur.
 _SYSTEM_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1}
-_SUSTAIN = 64
-_PEDAL_DOWN = 64
 _DEFAULT_TEMPO = 500_000  # Microseconds per quarter note.
 _SMPTE_RATES = {24: 24.0, 25: 25.0, 29: 30000 / 1001, 30: 30.0}
 _MAX_PROBLEMS = 3  # Told of one file.
@@ -336,8 +334,8 @@ def _play(tracks: Sequence[_Track], clock: _Clock) -> Notes:
   for (tick, channel, kind, first, second), number in events:
     if kind == _PROGRAM:
       program[channel] = first
-    elif kind == _CONTROL and first == _SUSTAIN:
-      pedals.append((tick, channel, second >= _PEDAL_DOWN))
+    elif kind == _CONTROL and first == cleaning.SUSTAIN_CONTROL:
+      pedals.append((tick, channel, second >= cleaning.PEDAL_DOWN))
     elif kind == _NOTE_ON and second:
       struck[number, channel, first].append(len(rows))
       rows.append((tick, channel, first, second, program[channel]))

@@ -7,9 +7,6 @@ import numpy as np
 from music_spectrogram_diffusion.notes import cleaning
 from music_spectrogram_diffusion.notes.notes import Notes
 
-_SUSTAIN = 64
-_PEDAL_DOWN = 64
-
 
 def from_note_sequence(sequence: Any) -> Notes:
   """Converts a `note_seq.NoteSequence`, as `read_midi` would a file.
@@ -37,7 +34,7 @@ def from_note_sequence(sequence: Any) -> Notes:
   pedals = [
     change
     for change in sequence.control_changes
-    if change.control_number == _SUSTAIN
+    if change.control_number == cleaning.SUSTAIN_CONTROL
   ]
   pedals.sort(key=lambda change: change.time)
   notes = cleaning.apply_sustain(
@@ -46,7 +43,8 @@ def from_note_sequence(sequence: Any) -> Notes:
     pedal_s=np.array([change.time for change in pedals], np.float64),
     pedal_channel=np.array([change.instrument for change in pedals], np.int64),
     pedal_down=np.array(
-      [change.control_value >= _PEDAL_DOWN for change in pedals], np.bool_
+      [change.control_value >= cleaning.PEDAL_DOWN for change in pedals],
+      np.bool_,
     ),
     end_s=max(sequence.total_time, notes.duration_s),
   )
