@@ -1,0 +1,349 @@
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from music_spectrogram_diffusion import (
+  audio,
+  checkpoints,
+  diffusion,
+  inference,
+  inverter,
+  models,
+  notes,
+)
+from music_spectrogram_diffusion.inference import synthesizer as module
+
+MEL_BINS, FRAMES = 16, 64
+CONFIG = audio.SpectrogramConfig(n_mels=MEL_BINS)
+SEGMENT_S = FRAMES / 50
+MODEL = models.DiffusionModel(
+  network=models.aligned_network(
+    emb_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=16,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    segment_frames=FRAMES,
+    max_tokens=128,
+    max_notes=16,
+  ),
+  spectrogram=CONFIG,
+  parameterization=diffusion.parameterization.EDM(
+    mean=np.full(MEL_BINS, 0.4, np.float32),
+    deviation=np.full(MEL_BINS, 0.3, np.float32),
+  ),
+  sampling=models.SamplingConfig(
+    sampler="ddim", num_steps=2, guidance_weight=1.5, end_time=0.5
+  ),
+)
+
+
+def random_parameters(model):
+  rng = np.random.default_rng(0)
+
+  def draw(path, leaf):
+    values = rng.normal(0, 0.3, leaf.shape).astype(np.float32)
+    return values + np.float32(path[-1].key == "scale")
+
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def save(path, model=MODEL):
+  config = {"model": models.to_config(model)}
+  checkpoints.save_model_directory(path, config, random_parameters(model))
+
+
+@pytest.fixture(scope="module")
+def model_directory(tmp_path_factory):
+  path = tmp_path_factory.mktemp("model")
+  save(path)
+  return path
+
+
+@pytest.fixture(scope="module")
+def synthesizer(model_directory):
+  """A random model with a quick inverter."""
+  loaded = inference.Synthesizer.from_pretrained(model_directory)
+  quick = inverter.GriffinLim(
+    loaded.model.spectrogram, num_iterations=2, block_frames=FRAMES
+  )
+  return dataclasses.replace(loaded, inverter=quick)
+
+
+def song(pitches=(60, 64, 67), program=0):
+  """Notes of 0.8 s, one a second: 3 segments with the tail."""
+  onset = np.arange(len(pitches))
+  return notes.Notes.from_columns(onset, onset + 0.8, pitches, 90, program)
+
+
+@pytest.fixture(scope="module")
+def rendered(synthesizer):
+  return synthesizer(song())
+
+
+def test_the_song_is_as_long_as_its_notes_and_the_tail(synthesizer, rendered):
+  assert rendered.dtype == np.float32
+  assert len(rendered) == round((2.8 + module.TAIL_S) * 16_000)
+  assert np.isfinite(rendered).all() and np.abs(rendered).max() > 1e-4
+
+
+def test_a_stream_is_the_whole_bit_for_bit(synthesizer, rendered):
+  segments = list(synthesizer.stream(song()))
+  whole = np.concatenate([segment.samples for segment in segments])
+  np.testing.assert_array_equal(whole, rendered)
+  assert {segment.num_segments for segment in segments} == {3}
+  assert [segment.index for segment in segments][:3] == [0, 1, 2]
+  log_mel = np.concatenate([segment.log_mel for segment in segments])
+  assert log_mel.shape == (3 * FRAMES, MEL_BINS)
+  np.testing.assert_array_equal(log_mel, synthesizer.log_mel(song()))
+
+
+def test_a_stream_generates_no_further_than_it_is_read(
+  synthesizer, monkeypatch
+):
+  calls = []
+  predict = models.DiffusionModel.predict
+
+  def counting(self, *args, **kwargs):
+    calls.append(args)
+    return predict(self, *args, **kwargs)
+
+  monkeypatch.setattr(models.DiffusionModel, "predict", counting)
+  stream = synthesizer.stream(song())
+  assert not calls
+  first = next(stream)
+  assert (len(calls), first.index) == (1, 0)
+  assert len(first.samples) > 0.9 * FRAMES * 320
+
+
+def test_a_seed_gives_the_same_audio_and_another_seed_other(
+  synthesizer, rendered
+):
+  np.testing.assert_array_equal(synthesizer(song(), seed=0), rendered)
+  other = synthesizer(song(), seed=1)
+  assert np.abs(other - rendered).max() > 1e-3
+
+
+def test_the_notes_are_heard(synthesizer):
+  log_mel = [
+    synthesizer.log_mel(song(pitches=(60, 64, pitch))) for pitch in (67, 68)
+  ]
+  changed = np.abs(log_mel[0] - log_mel[1]).max(axis=1) > 1e-3
+  # The third note begins in the second segment, at 2 s.
+  assert not changed[:FRAMES].any() and changed[FRAMES:].any()
+
+
+def test_segments_have_noise_of_their_own(synthesizer):
+  held = notes.Notes.from_columns(0, 3 * SEGMENT_S - 1.0, 60, 90)
+  log_mel = synthesizer.log_mel(held).reshape(3, FRAMES, MEL_BINS)
+  assert np.abs(log_mel[1] - log_mel[2]).max() > 0.1
+
+
+def test_a_segment_hears_the_one_before_as_its_context(synthesizer):
+  # The songs differ in their first segment alone.
+  log_mel = [
+    synthesizer.log_mel(song(pitches=(pitch, 64, 67))) for pitch in (60, 72)
+  ]
+  first, second, third = np.split(np.abs(log_mel[0] - log_mel[1]), 3)
+  assert first.max() > 1e-2 and second.max() > 1e-3 and third.max() > 0
+
+
+def test_context_is_a_generated_mel_with_a_full_mask_but_empty_at_first(
+  synthesizer, monkeypatch
+):
+  contexts = []
+  predict = models.DiffusionModel.predict
+
+  def recording(self, parameters, tokens, context, mask, key, **settings):
+    contexts.append((np.asarray(context[0]), np.asarray(mask[0])))
+    return predict(self, parameters, tokens, context, mask, key, **settings)
+
+  monkeypatch.setattr(models.DiffusionModel, "predict", recording)
+  log_mel = synthesizer.log_mel(song()).reshape(3, FRAMES, MEL_BINS)
+  (_, first), *later = contexts
+  assert not first.any()
+  for (context, mask), before in zip(later, log_mel[:2], strict=True):
+    assert mask.all()
+    np.testing.assert_array_equal(context, before)
+
+
+def test_programs_are_played_by_the_instruments_that_models_know(
+  synthesizer, rendered
+):
+  # 3 is a piano as 0 is; 5 is an electric piano as 4 is.
+  np.testing.assert_array_equal(synthesizer(song(program=3)), rendered)
+  electric = synthesizer(song(program=4))
+  np.testing.assert_array_equal(synthesizer(song(program=5)), electric)
+  assert np.abs(electric - rendered).max() > 1e-4
+
+
+def test_a_file_and_a_note_sequence_are_as_good_as_notes(
+  synthesizer, rendered, tmp_path
+):
+  path = tmp_path / "song.mid"
+  notes.write_midi(song(), path)
+  np.testing.assert_array_equal(synthesizer(path), rendered)
+  np.testing.assert_array_equal(synthesizer(str(path)), rendered)
+  rows = [
+    types.SimpleNamespace(
+      start_time=float(i),
+      end_time=i + 0.8,
+      pitch=pitch,
+      velocity=90,
+      program=0,
+      is_drum=False,
+      instrument=0,
+    )
+    for i, pitch in enumerate((60, 64, 67))
+  ]
+  sequence = types.SimpleNamespace(
+    notes=rows, control_changes=[], total_time=2.8
+  )
+  np.testing.assert_array_equal(synthesizer(sequence), rendered)
+
+
+def test_no_notes_are_the_tail_alone(synthesizer):
+  samples = synthesizer(notes.Notes.from_columns([], [], [], []))
+  assert len(samples) == round(module.TAIL_S * 16_000)
+  assert np.isfinite(samples).all()
+
+
+def test_more_tokens_than_fit_are_thinned_with_a_warning(synthesizer):
+  onset = np.arange(100) / 100
+  crowd = notes.Notes.from_columns(onset, onset + 0.5, np.arange(100) + 20, 90)
+  with pytest.warns(UserWarning, match="128 tokens"):
+    samples = synthesizer(crowd)
+  assert len(samples) == round((1.49 + module.TAIL_S) * 16_000)
+
+
+def test_settings_reach_the_sampler(synthesizer, rendered):
+  assert synthesizer.defaults == {
+    "steps": 2,
+    "sampler": "ddim",
+    "guidance": 1.5,
+    "end_time": 0.5,
+    "seed": 0,
+  }
+  once = synthesizer(song(), steps=1, guidance=1.0)
+  assert np.abs(once - rendered).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+  ("settings", "said"),
+  [
+    ({"sampler": "euler"}, "Expected a sampler of ddpm, ddim; got 'euler'"),
+    ({"steps": 0}, "Expected at least 1 sampling step, got 0"),
+    ({"end_time": 1.0}, "Expected an end_time from 0 to below 1, got 1.0"),
+  ],
+)
+def test_a_setting_out_of_range_is_an_error(synthesizer, settings, said):
+  with pytest.raises(ValueError, match=said):
+    synthesizer(song(), **settings)
+
+
+def test_a_file_that_is_not_midi_is_an_error(synthesizer, tmp_path):
+  with pytest.raises(notes.MidiError, match="missing.mid"):
+    synthesizer(tmp_path / "missing.mid")
+
+
+def test_what_is_loaded_is_what_was_saved(synthesizer, model_directory):
+  assert synthesizer.model.network == MODEL.network
+  assert synthesizer.spectrogram_config == CONFIG
+  assert synthesizer.model_hash == checkpoints.weights_hash(model_directory)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    synthesizer.parameters,
+    random_parameters(MODEL),
+  )
+
+
+def broken(path, change):
+  """A model directory whose config was changed."""
+  save(path)
+  file = path / "config.json"
+  config = json.loads(file.read_text())
+  change(config)
+  file.write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+  ("change", "said"),
+  [
+    (lambda c: c.pop("model"), "got NoneType"),
+    (lambda c: c.update(model="tiny"), "got str"),
+    (
+      lambda c: c.update(model=models.to_config(notes.Vocabulary())),
+      "got Vocabulary",
+    ),
+    (lambda c: c["model"].update(type="GAN"), "got 'GAN'"),
+    (lambda c: c["model"].update(depth=3), "no field depth"),
+    (lambda c: c["model"]["network"].pop("mlp_dim"), "mlp_dim"),
+    (lambda c: c.update(format_version="2.0"), "format_version"),
+  ],
+)
+def test_a_config_of_something_else_is_one_clear_error(tmp_path, change, said):
+  broken(tmp_path, change)
+  with pytest.raises(checkpoints.CheckpointError, match=said) as raised:
+    inference.Synthesizer.from_pretrained(tmp_path)
+  assert str(tmp_path / "config.json") in str(raised.value)
+
+
+def test_weights_of_another_size_are_one_clear_error(tmp_path):
+  broken(tmp_path, lambda c: c["model"]["network"].update(mlp_dim=24))
+  with pytest.raises(checkpoints.CheckpointError) as raised:
+    inference.Synthesizer.from_pretrained(tmp_path)
+  kernel = "decoder/layers_0/mlp/wo/kernel is [16, 16], expected [24, 16]"
+  assert kernel in str(raised.value) and str(tmp_path) in str(raised.value)
+
+
+def test_a_missing_tensor_is_named(tmp_path):
+  save(tmp_path)
+  file = tmp_path / checkpoints.directory.WEIGHTS
+  tensors = safetensors.numpy.load_file(file)
+  del tensors["null_note"]
+  safetensors.numpy.save_file(tensors, file)
+  with pytest.raises(checkpoints.CheckpointError, match="null_note .* missing"):
+    inference.Synthesizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_what_is_no_model_directory_is_one_clear_error(tmp_path, name):
+  with pytest.raises(checkpoints.CheckpointError, match=str(tmp_path)):
+    inference.Synthesizer.from_pretrained(tmp_path / name)
+
+
+def test_rendering_loads_no_other_framework(model_directory, tmp_path):
+  # Empty stand-ins come first on the path, so that a guarded import of a
+  # package that is not installed here shows up too.
+  frameworks = ("tensorflow", "torch", "note_seq", "seqio", "gin")
+  for name in frameworks:
+    (tmp_path / f"{name}.py").touch()
+  notes.write_midi(song(pitches=(60,)), tmp_path / "song.mid")
+  script = f"""
+import sys
+from music_spectrogram_diffusion import inference
+synthesizer = inference.Synthesizer.from_pretrained({str(model_directory)!r})
+assert len(synthesizer({str(tmp_path / "song.mid")!r}, steps=1)) == 28_800
+print([name for name in {frameworks} if name in sys.modules])
+"""
+  root = str(pathlib.Path(inference.__file__).parents[2])
+  result = subprocess.run(
+    [sys.executable, "-c", script],
+    env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), root])},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+  assert result.stdout.splitlines()[-1] == "[]"
