@@ -43,7 +43,8 @@ def plan(
   """Decides what is rendered to where, before anything is rendered.
 
   Args:
-    inputs: MIDI files, and folders that are searched with their subfolders.
+    inputs: MIDI files, and folders that are searched with their subfolders,
+      but not for hidden files, such as those that macOS leaves beside others.
     output: Audio file for a single MIDI file, else a folder, in which the
       subfolders of an input folder are repeated; None is beside each input.
     format: Audio format; None takes the suffix of `output`, else the first.
@@ -132,7 +133,9 @@ def _sources(inputs, problems):
       found = sorted(
         file
         for file in path.rglob("*")
-        if file.suffix.lower() in notes.MIDI_SUFFIXES and file.is_file()
+        if file.suffix.lower() in notes.MIDI_SUFFIXES
+        and not file.name.startswith(".")
+        and file.is_file()
       )
       if not found:
         suffixes = ", ".join(notes.MIDI_SUFFIXES)

@@ -53,7 +53,7 @@ def default_model(
 
 
 def main():
-  """Trains from the command line."""
+  """Trains from the command line; exits 2 with one line for wrong inputs."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--data", required=True, help="prepared songs")
   parser.add_argument("--run", type=pathlib.Path, required=True)
@@ -64,6 +64,14 @@ def main():
   parser.add_argument("--max_tokens", type=int, default=640)
   parser.add_argument("--save_every", type=int, default=200)
   args = parser.parse_args()
+  try:
+    _train(args)
+  except ValueError as error:
+    parser.exit(2, f"error: {error}\n")
+
+
+def _train(args: argparse.Namespace):
+  """Trains a new model, or goes on with the run that is there."""
   batches = data.WindowBatches(
     args.data,
     vocabulary=VOCABULARY,

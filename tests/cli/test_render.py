@@ -124,6 +124,7 @@ def test_the_format_follows_the_name_of_the_output(
 def test_a_folder_is_rendered_with_its_subfolders(synthesizer, tmp_path):
   for name in ("one.mid", "one.MIDI", "two/one.kar", "two/text.txt"):
     write_song(tmp_path / "songs" / name)
+  (tmp_path / "songs" / "._one.mid").write_bytes(b"what macOS leaves there")
   (tmp_path / "songs" / "one.MIDI").rename(tmp_path / "songs" / "other.MIDI")
   out = tmp_path / "out"
   assert spec_diff(tmp_path / "songs", "-o", out)[0] == 0

@@ -219,10 +219,10 @@ def test_no_notes_are_the_tail_alone(synthesizer):
   assert np.isfinite(samples).all()
 
 
-def test_more_tokens_than_fit_are_thinned_with_a_warning(synthesizer):
+def test_more_notes_than_fit_are_thinned_with_a_warning(synthesizer):
   onset = np.arange(100) / 100
   crowd = notes.Notes.from_columns(onset, onset + 0.5, np.arange(100) + 20, 90)
-  with pytest.warns(UserWarning, match="128 tokens"):
+  with pytest.warns(UserWarning, match="Left out .* 128 tokens or 16 notes"):
     samples = synthesizer(crowd)
   assert len(samples) == round((1.49 + module.TAIL_S) * 16_000)
 
@@ -245,6 +245,8 @@ def test_settings_reach_the_sampler(synthesizer, rendered):
     ({"sampler": "euler"}, "Expected a sampler of ddpm, ddim; got 'euler'"),
     ({"steps": 0}, "Expected at least 1 sampling step, got 0"),
     ({"end_time": 1.0}, "Expected an end_time from 0 to below 1, got 1.0"),
+    ({"seed": -1}, "Expected a seed from 0 to 4294967295, got -1"),
+    ({"seed": 2**32}, "Expected a seed from 0 to 4294967295"),
   ],
 )
 def test_a_setting_out_of_range_is_an_error(synthesizer, settings, said):

@@ -113,3 +113,16 @@ def test_a_run_fits_its_description_and_is_not_begun_again(train, tmp_path):
     training.restore_average(tmp_path / "checkpoints"),
     tmp_path,
   )
+
+
+def test_missing_songs_are_one_line_and_exit_code_2(
+  tmp_path, monkeypatch, capsys
+):
+  arguments = f"train --data {tmp_path} --run {tmp_path}/run --steps 1"
+  monkeypatch.setattr(sys, "argv", arguments.split())
+  with pytest.raises(SystemExit) as exited:
+    default_model.main()
+  assert exited.value.code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith("error: ") and str(tmp_path) in line
+  assert not (tmp_path / "run").exists()
