@@ -8,8 +8,8 @@ from typing import Any
 class NetworkConfig:
   """Size and options of the encoder-decoder.
 
-  The defaults of the options are the published architecture; `max_notes` and
-  what follows it belong to the aligned family.
+  The defaults of the options are the published architecture; `max_notes`,
+  `relative_time` and `scale_logits` belong to the aligned family.
 
   Attributes:
     emb_dim: Channels of every layer.
@@ -22,7 +22,8 @@ class NetworkConfig:
     segment_frames: Frames of a segment, and of its context.
     max_tokens: Most note tokens of a segment.
     dropout_rate: Dropout in training.
-    max_notes: Positions of the note-list encoder; None reads token by token.
+    max_notes: Positions of the note-list encoder, the most notes of a segment;
+      None reads token by token.
     relative_time: Whether cross-attention knows how frames and notes lie in
       time; needs `max_notes`.
     scale_logits: Whether attention logits are divided by the root of
