@@ -17,6 +17,7 @@ MEL_BINS = 8
 NUM_FRAMES = 16
 NUM_TOKENS = 24
 MAX_TOKENS = 32
+NUM_LAYERS = 2
 TIMESTEPS = (999, 950, 500, 100, 1, 0)
 NUM_STEPS = 10
 
@@ -48,7 +49,7 @@ def build_pipeline():
     pipeline_spectrogram_diffusion as published,
   )
 
-  t5 = dict(feed_forward_proj="gated-gelu", num_layers=2, **WIDTHS)
+  t5 = dict(feed_forward_proj="gated-gelu", num_layers=NUM_LAYERS, **WIDTHS)
   return published.SpectrogramDiffusionPipeline(
     notes_encoder=randomize(
       published.SpectrogramNotesEncoder(
@@ -67,7 +68,7 @@ def build_pipeline():
         input_dims=MEL_BINS,
         targets_length=NUM_FRAMES,
         max_decoder_noise_time=20000.0,
-        num_layers=2,
+        num_layers=NUM_LAYERS,
         **WIDTHS,
       ),
       seed=3,
