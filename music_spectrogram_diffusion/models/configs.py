@@ -1,6 +1,7 @@
 """Sizes of the networks and what a model is made of, as plain data."""
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -139,3 +140,13 @@ class SamplingConfig:
   num_steps: int = 1000
   guidance_weight: float = 2.0
   end_time: float = 0.0
+
+  def __post_init__(self):
+    if not math.isfinite(self.guidance_weight):
+      raise ValueError(
+        f"Expected a finite guidance weight, got {self.guidance_weight}."
+      )
+    if not 0.0 <= self.end_time < 1.0:
+      raise ValueError(
+        f"Expected an end_time from 0 to below 1, got {self.end_time}."
+      )

@@ -218,10 +218,6 @@ class DiffusionModel:
         f"Expected a sampler of {', '.join(SAMPLERS)};"
         f" got {settings.sampler!r}."
       )
-    if not 0.0 <= settings.end_time < 1.0:
-      raise ValueError(
-        f"Expected an end_time from 0 to below 1, got {settings.end_time}."
-      )
     conditioning = self.encode(parameters, note_tokens, context, context_mask)
 
     def denoise(z_t, time):

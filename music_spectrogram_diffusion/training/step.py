@@ -98,5 +98,5 @@ def train_step(
     average=average,
     optimizer=optimizer_state,
   )
-  norm = optax.global_norm(gradients)
+  norm = optax.tree.norm(gradients)
   return state, metrics | {"loss": value, "gradient_norm": norm}

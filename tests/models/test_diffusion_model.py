@@ -108,6 +108,7 @@ def test_settings_given_win_over_the_model_s(aligned, batch_of):
     ({"num_steps": 0}, "at least 1 sampling step, got 0"),
     ({"end_time": 1.0}, "end_time from 0 to below 1, got 1.0"),
     ({"end_time": -0.1}, "end_time"),
+    ({"guidance_weight": float("nan")}, "finite guidance weight, got nan"),
   ],
 )
 def test_settings_out_of_range_are_errors(aligned, batch_of, settings, said):
