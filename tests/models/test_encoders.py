@@ -25,9 +25,15 @@ def test_the_last_valid_context_frame_has_the_last_position(paper, num_valid):
   module = encoders.ContinuousEncoder(config, num_layers=0)
   context = jnp.zeros((1, 12, 8))
   valid = jnp.arange(12)[None] < num_valid
-  variables = module.init(jax.random.key(0), context, valid, deterministic=True)
-  encoded = module.apply(variables, context, valid, deterministic=True)
-  table = variables["params"]["Embed_0"]["embedding"]
+  table = jax.random.normal(jax.random.key(0), (12, 32))
+  parameters = {
+    "Embed_0": {"embedding": table},
+    "input_proj": {"kernel": jnp.zeros((8, 32))},
+    "encoder_norm": {"scale": jnp.ones(32)},
+  }
+  encoded = module.apply(
+    {"params": parameters}, context, valid, deterministic=True
+  )
   expected = layers.RMSNorm().apply(
     {"params": {"scale": jnp.ones(32)}}, table[12 - num_valid :]
   )
