@@ -31,12 +31,16 @@ class AutoregressiveModel:
     spectrogram: Features that are generated.
     dither: Deviation of the noise that sampling adds to every frame, in nats;
       without it the model falls into repetition.
+    scale_frames: Whether the network's frames are log-mels scaled to [-1, 1]
+      and cut off there, or, as in the released code, log-mels as they are. Of
+      the latter, the zeros before the first frame are a magnitude of 1.
   """
 
   network: NetworkConfig
   vocabulary: notes.Vocabulary = notes.Vocabulary()
   spectrogram: audio.SpectrogramConfig = audio.SpectrogramConfig()
   dither: float = 0.2
+  scale_frames: bool = True
 
   def __post_init__(self):
     if not self.network.autoregressive:
@@ -101,8 +105,10 @@ class AutoregressiveModel:
     conditioning = self._encode(parameters, note_tokens)
     module = self.module.clone(decode_frames=True)
     num_frames = self.network.segment_frames
-    low, high = self.spectrogram.mel_range
-    deviation = self.dither * 2.0 / (high - low)  # On the model's scale.
+    deviation = self.dither
+    if self.scale_frames:
+      low, high = self.spectrogram.mel_range
+      deviation = self.dither * 2.0 / (high - low)
 
     def step(cache, previous, position):
       return module.apply(
@@ -118,7 +124,9 @@ class AutoregressiveModel:
       cache, previous = carry
       frame, variables = step(cache, previous, position)
       noise = jax.random.normal(jax.random.fold_in(key, position), frame.shape)
-      frame = jnp.clip(frame + deviation * noise, -1.0, 1.0)
+      frame = frame + deviation * noise
+      if self.scale_frames:
+        frame = jnp.clip(frame, -1.0, 1.0)
       return (variables["cache"], frame), frame[:, 0]
 
     shape = (note_tokens.shape[0], 1, self.spectrogram.n_mels)
@@ -126,7 +134,9 @@ class AutoregressiveModel:
     (cache, first), head = body(({}, jnp.zeros(shape)), jnp.int32(0))
     _, tail = lax.scan(body, (cache, first), jnp.arange(1, num_frames))
     frames = jnp.concatenate([head[None], tail]).swapaxes(0, 1)
-    return audio.unscale_log_mel(frames, self.spectrogram)
+    if self.scale_frames:
+      frames = audio.unscale_log_mel(frames, self.spectrogram)
+    return frames
 
   def loss(
     self,
@@ -154,7 +164,9 @@ class AutoregressiveModel:
       deterministic=not train,
       rngs={"dropout": encode_key},
     )
-    targets = audio.scale_log_mel(batch["targets"], self.spectrogram, clip=True)
+    targets = batch["targets"]
+    if self.scale_frames:
+      targets = audio.scale_log_mel(targets, self.spectrogram, clip=True)
     previous = jnp.pad(targets, ((0, 0), (1, 0), (0, 0)))[:, :-1]
     predicted = self.module.apply(
       {"params": parameters},

@@ -33,6 +33,11 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def unscaled():
+  return tiny_model(dither=0.0, scale_frames=False)
+
+
+@pytest.fixture(scope="module")
 def parameters(model):
   return model.init(jax.random.key(0))
 
@@ -94,7 +99,41 @@ def test_frames_one_by_one_are_those_of_the_whole_segment(
   np.testing.assert_allclose(jnp.clip(again, -1, 1), scaled, atol=1e-5)
 
 
-def test_dither_has_its_deviation_in_nats(model, parameters, batch):
+def test_frames_that_are_not_scaled_are_fed_back_as_they_are(
+  unscaled, parameters, batch
+):
+  large = jax.tree.map(lambda p: 5 * p, parameters)  # Beyond [-1, 1].
+  generated = predict(unscaled, large, batch)
+  assert np.abs(generated).max() > 4.0
+  previous = jnp.pad(generated, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+  again = teacher_forced(unscaled, large, batch, previous)
+  np.testing.assert_allclose(again, generated, rtol=1e-3, atol=1e-3)
+
+
+def test_the_frame_before_the_first_is_zeros_scaled_or_not(
+  model, unscaled, parameters, batch
+):
+  flat = jax.tree.map(jnp.zeros_like, parameters)
+  decoder = flat["decoder"] | {
+    name: jax.tree.map(jnp.ones_like, flat["decoder"][name])
+    for name in ("continuous_inputs_projection", "decoder_norm")
+  }
+  decoder["spec_out_dense"] = {"kernel": jnp.full((32, 8), 0.01)}
+  # Of position 0, 16 sines are 0 and 16 cosines 1; normed, each is sqrt(2).
+  expected = 0.01 * 16 * np.sqrt(2.0)
+  first = predict(unscaled, flat | {"decoder": decoder}, batch)[:, 0]
+  np.testing.assert_allclose(first, expected, rtol=1e-5)
+  scaled = predict(model, flat | {"decoder": decoder}, batch)[:, 0]
+  low, high = model.spectrogram.mel_range
+  expected = low + (expected + 1) / 2 * (high - low)
+  np.testing.assert_allclose(scaled, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale_frames", [True, False])
+def test_dither_has_its_deviation_in_nats(
+  model, parameters, batch, scale_frames
+):
+  model = dataclasses.replace(model, scale_frames=scale_frames)
   flat = jax.tree.map(jnp.zeros_like, parameters)  # Predicts zeros.
   dithered = dataclasses.replace(model, dither=0.2)
   noise = predict(dithered, flat, batch) - predict(model, flat, batch)
@@ -119,6 +158,17 @@ def test_loss_is_the_mean_squared_error_of_valid_frames(
   )
   targets = audio.scale_log_mel(np.asarray(batch["targets"]), model.spectrogram)
   np.testing.assert_allclose(loss, np.square(targets[:, :4]).mean(), rtol=1e-5)
+
+
+def test_loss_of_frames_that_are_not_scaled_is_in_nats_without_a_limit(
+  unscaled, parameters, batch
+):
+  flat = jax.tree.map(jnp.zeros_like, parameters)
+  targets = jnp.full((2, FRAMES, 8), -3.0).at[:, : FRAMES // 2].set(5.0)
+  loss, _ = unscaled.loss(
+    flat, batch | {"targets": targets}, jax.random.key(0), train=False
+  )
+  np.testing.assert_allclose(loss, (9.0 + 25.0) / 2)
 
 
 def test_gradient_descent_lowers_the_loss(model, parameters, batch):
@@ -149,8 +199,15 @@ def test_parameters_are_the_transformers_without_noise_time(parameters):
   assert not [k for k in parameters["decoder"]["layers_0"] if "FiLM" in k]
 
 
-def test_config_comes_back_from_json(model):
-  assert models.from_config(models.to_config(model)) == model
+def test_config_comes_back_from_json(model, unscaled):
+  for original in (model, unscaled):
+    assert models.from_config(models.to_config(original)) == original
+
+
+def test_a_config_that_does_not_say_so_is_of_scaled_frames(model):
+  config = models.to_config(model)
+  del config["scale_frames"]
+  assert models.from_config(config) == model
 
 
 def test_a_network_of_another_kind_is_refused():
