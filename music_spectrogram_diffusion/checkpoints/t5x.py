@@ -4,7 +4,8 @@ The directory `checkpoint_STEP` holds a msgpack file, `checkpoint`, in which the
 place of an array is taken by a description, and one folder for each of these
 arrays, in zarr. Newer versions of t5x can leave both to Orbax, in a folder
 `state`. What was trained says `config.gin`, most often in the directory above.
-Parameters have the names and the shapes of our own.
+Parameters have the names and the shapes of our own, but for the cross-attention
+of the autoregressive model, whose name is its own.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -32,6 +33,8 @@ ORBAX_STATE = "state"
 _MOST_LAYERS = 100
 _MOST = 1 << 16
 
+_Model = models.DiffusionModel | models.AutoregressiveModel
+
 
 def load_t5x_checkpoint(
   path: str | os.PathLike,
@@ -53,14 +56,29 @@ def load_t5x_checkpoint(
   path = _find_step(Path(path).absolute())
   beside = path / CONFIG
   model = _read_model(beside if beside.exists() else path.parent / CONFIG)
+  shapes = traverse_util.flatten_dict(
+    jax.eval_shape(model.init, jax.random.key(0)), sep="/"
+  )
+  names = {_published_name(name, model): name for name in shapes}
   stored = _open_arrays(path)
   directory.check_parameters(
-    jax.eval_shape(model.init, jax.random.key(0)), stored, path
+    {published: shapes[name] for published, name in names.items()}, stored, path
   )
-  parameters = _read_arrays(stored, path)
+  parameters = {
+    names[published]: array
+    for published, array in _read_arrays(stored, path).items()
+  }
   return models.to_config(model), traverse_util.unflatten_dict(
     parameters, sep="/"
   )
+
+
+def _published_name(name: str, model: _Model) -> str:
+  """What a checkpoint calls one of our parameters."""
+  if isinstance(model, models.AutoregressiveModel):
+    ours, theirs = "MultiHeadDotProductAttention_0", "encoder_decoder_attention"
+    return name.replace(f"/{ours}/", f"/{theirs}/")
+  return name
 
 
 def _find_step(path: Path) -> Path:
@@ -210,14 +228,10 @@ def _damaged(path: Path, problems: Collection[str]) -> Exception:
 # What was trained ------------------------------------------------------------
 
 
-def _read_model(path: Path) -> models.DiffusionModel:
+def _read_model(path: Path) -> _Model:
   """The model that a config.gin describes."""
   settings = _Settings(path)
-  model = settings.get("MODEL")
-  kind = re.split(r"[@./]", str(model))[-1].removesuffix("()")
-  if kind not in _KINDS:
-    raise settings.wrong("MODEL", f"a {' or '.join(_KINDS)}", model)
-  return _KINDS[kind](settings)
+  return _KINDS[settings.configurable("MODEL", _KINDS)](settings)
 
 
 def _diffusion_model(
@@ -257,6 +271,20 @@ def _diffusion_model(
   )
 
 
+def _autoregressive_model(settings: "_Settings") -> models.AutoregressiveModel:
+  """The paper's autoregressive model, on log-mels that are not scaled."""
+  settings.configurable(
+    "ContinuousOutputsEncoderDecoderModel.output_function", ["Deterministic"]
+  )
+  return models.AutoregressiveModel(
+    network=_network(settings, has_context=False, autoregressive=True),
+    vocabulary=_vocabulary(settings),
+    # Where none is set, the paper's, not the 0 that the code falls back to.
+    dither=settings.number("Deterministic.sampling_dither_amount", 0.2),
+    scale_frames=False,
+  )
+
+
 _OUTPUTS: dict[str, Callable] = {
   "eps": parameterization.Eps,
   "x0": parameterization.X0,
@@ -270,11 +298,12 @@ _KINDS: dict[str, Callable] = {
     _diffusion_model, has_context=True
   ),
   "DiffusionModel": functools.partial(_diffusion_model, has_context=False),
+  "ContinuousOutputsEncoderDecoderModel": _autoregressive_model,
 }
 
 
 def _network(
-  settings: "_Settings", *, has_context: bool
+  settings: "_Settings", *, has_context: bool, autoregressive: bool = False
 ) -> models.NetworkConfig:
   """The sizes of the transformer."""
   settings.demand({"T5Config.mlp_activations": (("gelu", "linear"), ("relu",))})
@@ -301,6 +330,7 @@ def _network(
     segment_frames=segment_frames,
     max_tokens=max_tokens,
     dropout_rate=settings.number("T5Config.dropout_rate", 0.1),
+    autoregressive=autoregressive,
   )
 
 
@@ -352,6 +382,14 @@ class _Settings:
     if not isinstance(value, str) or value not in options:
       raise self.wrong(name, " or ".join(options), value)
     return value
+
+  def configurable(self, name: str, options: Collection[str]) -> str:
+    """One of several classes, by its name without its modules."""
+    value = self.get(name)
+    found = re.split(r"[@./]", str(value))[-1].removesuffix("()")
+    if found not in options:
+      raise self.wrong(name, f"a {' or '.join(options)}", value)
+    return found
 
   def lengths(self, *names: str) -> list[int]:
     """The lengths of features, such as `inputs` and `targets`."""

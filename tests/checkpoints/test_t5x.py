@@ -151,6 +151,108 @@ def test_a_model_without_context_has_one_encoder_of_its_own_name(run):
   assert parameters.keys() == {"encoder", "decoder"}
 
 
+def autoregressive_shapes():
+  """Parameters of the released autoregressive network, of the tiny size."""
+
+  def layer(*attentions):
+    norms = ("pre_mlp_layer_norm", *(norm for norm, _ in attentions))
+    shapes = {f"{norm}/scale": (16,) for norm in norms}
+    for _, name in attentions:
+      for projection in ("query", "key", "value"):
+        shapes[f"{name}/{projection}/kernel"] = (16, 12)
+      shapes[f"{name}/out/kernel"] = (12, 16)
+    return shapes | {
+      "mlp/wi_0/kernel": (16, 24),
+      "mlp/wi_1/kernel": (16, 24),
+      "mlp/wo/kernel": (24, 16),
+    }
+
+  encoder = layer(("pre_attention_layer_norm", "attention"))
+  decoder = layer(
+    ("pre_self_attention_layer_norm", "self_attention"),
+    ("pre_cross_attention_layer_norm", "encoder_decoder_attention"),
+  )
+  return {
+    "encoder/token_embedder/embedding": (1536, 16),
+    "encoder/encoder_norm/scale": (16,),
+    **{f"encoder/layers_0/{name}": shape for name, shape in encoder.items()},
+    "decoder/continuous_inputs_projection/kernel": (128, 16),
+    "decoder/decoder_norm/scale": (16,),
+    "decoder/spec_out_dense/kernel": (16, 128),
+    **{f"decoder/layers_0/{name}": shape for name, shape in decoder.items()},
+  }
+
+
+@pytest.fixture
+def autoregressive_run(run):
+  def change(flat):
+    flat.clear()
+    for name, shape in autoregressive_shapes().items():
+      flat[name] = draw(name, shape)
+
+  change_target(run, change)
+  kind = "ContinuousOutputsEncoderDecoderModel"
+  change_config(run, "ContextDiffusionModel", kind)
+  change_config(run, ", 'targets_context': 8", "")
+  with (run / "config.gin").open("a") as file:
+    file.write(f"""
+models.{kind}.output_function = @output_functions.Deterministic()
+""")
+  return run
+
+
+def test_an_autoregressive_model_has_frames_that_are_not_scaled(
+  autoregressive_run,
+):
+  config, parameters = t5x.load_t5x_checkpoint(autoregressive_run)
+  model = models.from_config(config)
+  assert model == models.AutoregressiveModel(
+    network=models.NetworkConfig(
+      emb_dim=16,
+      num_heads=2,
+      head_dim=6,
+      mlp_dim=24,
+      num_encoder_layers=1,
+      num_context_layers=0,
+      num_decoder_layers=1,
+      segment_frames=8,
+      max_tokens=32,
+      autoregressive=True,
+    ),
+    dither=0.2,
+    scale_frames=False,
+  )
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  checkpoints.check_parameters(shapes, parameters, autoregressive_run)
+  layer = parameters["decoder"]["layers_0"]
+  cross_attention = layer.pop("MultiHeadDotProductAttention_0")
+  layer["encoder_decoder_attention"] = cross_attention
+  assert_drawn(parameters)
+
+
+def test_the_dither_of_an_autoregressive_model_is_followed(autoregressive_run):
+  with (autoregressive_run / "config.gin").open("a") as file:
+    file.write("output_functions.Deterministic.sampling_dither_amount = 0.5\n")
+  config, _ = t5x.load_t5x_checkpoint(autoregressive_run)
+  assert models.from_config(config).dither == 0.5
+
+
+def test_an_autoregressive_model_of_another_output_is_refused(
+  autoregressive_run,
+):
+  change_config(autoregressive_run, "Deterministic", "GaussianMixture")
+  message = message_of(autoregressive_run)
+  assert "output_function to be a Deterministic" in message
+
+
+def test_what_an_autoregressive_checkpoint_lacks_has_its_name_there(
+  autoregressive_run,
+):
+  name = "decoder/layers_0/encoder_decoder_attention/out/kernel"
+  change_target(autoregressive_run, lambda flat: flat.pop(name))
+  assert f"{name} [12, 16] is missing" in message_of(autoregressive_run)
+
+
 @pytest.mark.parametrize(
   "description",
   [
