@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from flax import traverse_util
+import jax
 from jax import numpy as jnp
 from jaxtyping import Float
 import numpy as np
@@ -68,6 +69,7 @@ def export_diffusers_pipeline(
   parameters: Mapping[str, Any],
   path: str | os.PathLike,
   *,
+  source: str | os.PathLike = "memory",
   without_guidance: bool = False,
 ) -> None:
   """Writes a model as the directory of a SpectrogramDiffusionPipeline.
@@ -76,12 +78,13 @@ def export_diffusers_pipeline(
     config: The model, as `models.to_config` describes it.
     parameters: Its parameters, under nested names.
     path: The directory, which must not exist.
+    source: Where the parameters come from, for the message of an error.
     without_guidance: Whether a model that is sampled with guidance is written
       all the same.
 
   Raises:
-    CheckpointError: The pipeline cannot do what the model does, or `path`
-      exists.
+    CheckpointError: The pipeline cannot do what the model does, the parameters
+      do not fit the model, or `path` exists.
     OSError: `path` cannot be written.
   """
   model = models.from_config(config)
@@ -90,6 +93,9 @@ def export_diffusers_pipeline(
       f"Expected a model that diffusers can express; its"
       f" SpectrogramDiffusionPipeline has no {', no '.join(obstacles)}."
     )
+  directory.check_parameters(
+    jax.eval_shape(model.init, jax.random.key(0)), parameters, source
+  )
   if os.path.exists(path):
     raise directory.CheckpointError(f"Expected a new directory, got {path}.")
   with downloads.whole_directory(Path(path)) as partial:

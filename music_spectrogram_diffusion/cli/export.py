@@ -36,13 +36,13 @@ def diffusers(
   """
   from music_spectrogram_diffusion import checkpoints
 
-  config, parameters = checkpoints.load_model_directory(
-    checkpoints.find_model(model)
-  )
+  source = checkpoints.find_model(model)
+  config, parameters = checkpoints.load_model_directory(source)
   checkpoints.export_diffusers_pipeline(
     config.get("model"),
     parameters,
     output,
+    source=source,
     without_guidance=without_guidance,
   )
   print(f"{output}: written")

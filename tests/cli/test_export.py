@@ -42,6 +42,20 @@ def test_guidance_is_in_the_way_unless_it_is_left_behind(tmp_path):
   assert (pipeline / "model_index.json").exists()
 
 
+def test_parameters_that_are_missing_are_named(tmp_path):
+  model, pipeline = tmp_path / "model", tmp_path / "pipeline"
+  config, parameters = checkpoints.load_diffusers_pipeline(
+    DATA / "diffusers_tiny"
+  )
+  del parameters["decoder"]["decoder_norm"]
+  checkpoints.save_model_directory(model, {"model": config}, parameters)
+  with pytest.raises(checkpoints.CheckpointError) as error:
+    export(model, pipeline)
+  assert str(model) in str(error.value)
+  assert "decoder/decoder_norm/scale" in str(error.value)
+  assert not pipeline.exists()
+
+
 def test_a_missing_model_is_named(tmp_path):
   with pytest.raises(checkpoints.CheckpointError, match="missing"):
     export(tmp_path / "missing", tmp_path / "pipeline")
