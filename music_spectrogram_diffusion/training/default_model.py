@@ -96,7 +96,8 @@ def _train(args: argparse.Namespace):
   )
   loop.train(
     functools.partial(model.loss, objective=objective),
-    models.harmonic_init(jax.random.key(0), model),
+    # As one program: operation by operation takes a minute longer.
+    jax.jit(lambda key: models.harmonic_init(key, model))(jax.random.key(0)),
     batches.batch,
     directory=args.run / "checkpoints",
     num_steps=args.steps,
