@@ -30,23 +30,33 @@ def run(
   dtype: _Dtype = "float16",
 ) -> None:
   """Convert the averaged weights of a training run."""
-  from music_spectrogram_diffusion import checkpoints, training
+  import jax
+
+  from music_spectrogram_diffusion import checkpoints, models, training
 
   _check(dtype)
+  if output.exists():
+    raise ValueError(f"Expected a new directory, got {output}.")
   described = directory / MODEL
   if not described.is_file():
     raise ValueError(
       f"Expected a training run in {directory}; it has no {MODEL}."
     )
   try:
-    model = json.loads(described.read_text(encoding="utf-8"))
+    model = models.from_config(json.loads(described.read_text("utf-8")))
   except ValueError as error:
     raise ValueError(f"Cannot read {described}: {error}") from error
+  if not isinstance(model, models.DiffusionModel | models.AutoregressiveModel):
+    raise ValueError(
+      f"Expected a DiffusionModel or an AutoregressiveModel in {described}, got"
+      f" {type(model).__name__}."
+    )
+  parameters = training.restore_average(directory / CHECKPOINTS)
+  checkpoints.check_parameters(
+    jax.eval_shape(model.init, jax.random.key(0)), parameters, directory
+  )
   checkpoints.save_model_directory(
-    output,
-    {"model": model},
-    training.restore_average(directory / CHECKPOINTS),
-    dtype=dtype,
+    output, {"model": models.to_config(model)}, parameters, dtype=dtype
   )
   print(f"{output}: written")
 
