@@ -47,7 +47,7 @@ def default_model(
       mean=mean, deviation=np.maximum(SIGMA_DATA * deviation, 0.02)
     ),
     sampling=models.SamplingConfig(
-      sampler="ddim", num_steps=6, guidance_weight=1.5, end_time=0.5
+      sampler="ddim", num_steps=3, guidance_weight=1.5, end_time=0.7
     ),
   )
 
