@@ -58,15 +58,7 @@ class AutoregressiveModel:
 
   def init(self, key: PRNGKeyArray) -> Parameters:
     """Draws parameters; wrap it in `jax.eval_shape` for their shapes alone."""
-    segment = (1, self.network.segment_frames, self.spectrogram.n_mels)
-    return self.module.init(
-      key,
-      jnp.zeros((1, self.network.max_tokens), jnp.int32),
-      jnp.zeros(segment),
-      jnp.zeros(segment[:2], bool),
-      jnp.zeros(segment),
-      jnp.zeros(1),
-    )["params"]
+    return network.draw_parameters(self.module, key, self.spectrogram.n_mels)
 
   def _encode(self, parameters, note_tokens, **options):
     """Encodes notes; there is no context, so its arguments are empty."""

@@ -81,15 +81,7 @@ class DiffusionModel:
 
   def init(self, key: PRNGKeyArray) -> Parameters:
     """Draws parameters; wrap it in `jax.eval_shape` for their shapes alone."""
-    segment = (1, self.network.segment_frames, self.spectrogram.n_mels)
-    return self.module.init(
-      key,
-      jnp.zeros((1, self.network.max_tokens), jnp.int32),
-      jnp.zeros(segment),
-      jnp.zeros(segment[:2], bool),
-      jnp.zeros(segment),
-      jnp.zeros(1),
-    )["params"]
+    return network.draw_parameters(self.module, key, self.spectrogram.n_mels)
 
   def encode(
     self,

@@ -1,10 +1,12 @@
 """The encoder-decoder: what is heard so far and what to play, to an output."""
 
+from typing import Any
+
 from flax import linen as nn
 from flax import struct
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 import numpy as np
 
 from music_spectrogram_diffusion import notes
@@ -253,3 +255,19 @@ class Network(nn.Module):
     if self.config.autoregressive:
       return self.next_frames(inputs, conditioning)
     return self.decode(inputs, time, conditioning)
+
+
+def draw_parameters(
+  module: Network, key: PRNGKeyArray, n_mels: int
+) -> dict[str, Any]:
+  """Draws every parameter of a network for spectrograms of `n_mels` bins."""
+  config = module.config
+  segment = (1, config.segment_frames, n_mels)
+  return module.init(
+    key,
+    jnp.zeros((1, config.max_tokens), jnp.int32),
+    jnp.zeros(segment),
+    jnp.zeros(segment[:2], bool),
+    jnp.zeros(segment),
+    jnp.zeros(1),
+  )["params"]
