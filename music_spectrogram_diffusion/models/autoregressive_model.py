@@ -30,7 +30,7 @@ class AutoregressiveModel:
     vocabulary: What note tokens mean.
     spectrogram: Features that are generated.
     dither: Deviation of the noise that sampling adds to every frame, in nats;
-      without it the model falls into repetition.
+      0.2 in the paper.
     scale_frames: Whether the network's frames are log-mels scaled to [-1, 1]
       and cut off there, or, as in the released code, log-mels as they are. Of
       the latter, the zeros before the first frame are a magnitude of 1.
@@ -147,7 +147,7 @@ class AutoregressiveModel:
       train: Whether dropout is on.
 
     Returns:
-      The loss on the model's scale, and no further metrics.
+      The loss, on the scale of the network's frames, and no further metrics.
     """
     encode_key, decode_key = jax.random.split(key)
     conditioning = self._encode(
