@@ -35,6 +35,6 @@ $(BIN)/python:
 
 # tinysoundfont's pyaudio has no wheel and is needed for live playback alone.
 .venv/test: .venv/core
-	$(PIP) -c constraints-dev.txt -e '.[test,eval]'
+	$(PIP) -c constraints-dev.txt -e '.[test,data,train,eval]'
 	$(PIP) -c constraints-dev.txt --no-deps tinysoundfont
 	touch $@

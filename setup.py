@@ -42,13 +42,14 @@ setuptools.setup(
   ],
   extras_require={
     "data": [
-      "apache-beam",
-      "note-seq",
-      "seqio",
-      "tensorflow",
-      "tensorflow-datasets",
+      "apache-beam>=2.70",
+      "note-seq>=0.0.5",
+      "seqio>=0.0.19",
+      "tensorflow>=2.20",
+      "tensorflow-datasets>=4.9.9",
     ],
-    "train": ["clu", "grain"],
+    # TensorBoard's files are written by tensorflow.
+    "train": ["clu>=0.0.12", "tensorflow>=2.20"],
     "web": ["gradio"],
     "eval": ["mir_eval", "scipy"],
     "convert": ["huggingface_hub", "onnxruntime", "tensorstore"],
@@ -58,6 +59,7 @@ setuptools.setup(
       "onnx>=1.17",
       "onnxruntime>=1.20",
       "pytest>=8",
+      "pytest-xdist>=3.6",
       "ruff>=0.15",
       "scipy>=1.14",
     ],
