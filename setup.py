@@ -16,12 +16,22 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   license_files=["LICENSE"],
-  packages=setuptools.find_packages(include=["music_spectrogram_diffusion*"]),
+  # The folders `tasks` and `gin` stand beside the package and install in it.
+  packages=[
+    *setuptools.find_packages(include=["music_spectrogram_diffusion*"]),
+    "music_spectrogram_diffusion.gin",
+    "music_spectrogram_diffusion.tasks",
+  ],
+  package_dir={
+    "music_spectrogram_diffusion.gin": "gin",
+    "music_spectrogram_diffusion.tasks": "tasks",
+  },
   package_data={
     "music_spectrogram_diffusion": [
       "checkpoints/registry.json",
       "pretrained/**",
-    ]
+    ],
+    "music_spectrogram_diffusion.gin": ["**/*.gin", "README.md"],
   },
   python_requires=">=3.11,<3.14",
   install_requires=[

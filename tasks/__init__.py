@@ -1,0 +1,1 @@
+"""Seqio tasks and mixtures: registrations of the datasets, and no logic."""
