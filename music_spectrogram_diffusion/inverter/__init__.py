@@ -9,12 +9,26 @@ from music_spectrogram_diffusion.inverter.inverter import (
   check_log_mel,
   cut_into_blocks,
 )
+from music_spectrogram_diffusion.inverter.losses import (
+  LossWeights,
+  adversarial_loss,
+  discriminator_loss,
+  feature_matching_loss,
+  spectral_reconstruction_loss,
+  stft_distance,
+)
 from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
 
 __all__ = [
   "GriffinLim",
   "Inverter",
+  "LossWeights",
   "OnnxInverter",
+  "adversarial_loss",
   "check_log_mel",
   "cut_into_blocks",
+  "discriminator_loss",
+  "feature_matching_loss",
+  "spectral_reconstruction_loss",
+  "stft_distance",
 ]

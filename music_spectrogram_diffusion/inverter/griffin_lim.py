@@ -18,7 +18,7 @@ from jaxtyping import Complex64, Float, Float32, Int
 import numpy as np
 
 from music_spectrogram_diffusion import audio
-from music_spectrogram_diffusion.inverter import inverter
+from music_spectrogram_diffusion.inverter import inverter, stft
 
 # Updates of `mel_to_linear`: the mel error is then far below that of phases.
 _MEL_UPDATES = 20
@@ -195,14 +195,14 @@ def _invert_block(
     return spectrum * scale.astype(spectrum.dtype)
 
   def to_samples(spectrum):
-    samples = _inverse_stft(spectrum, config)
+    samples = stft.inverse_stft(spectrum, config)
     found = samples[: len(known_weight)]
     known = found + known_weight * (state.samples - found)
     return samples.at[: len(known_weight)].set(known)
 
   def iterate(_, spectra):
     accelerated, previous = spectra
-    consistent = _stft(to_samples(impose_magnitudes(accelerated)), config)
+    consistent = stft.stft(to_samples(impose_magnitudes(accelerated)), config)
     step = settings.momentum * (consistent - previous)
     return consistent + step, consistent
 
@@ -218,37 +218,3 @@ def _invert_block(
   )
   num_samples = (num_new + settings.held_frames) * hop
   return samples[num_fixed:][:num_samples], after
-
-
-def _stft(samples, config):
-  """Transforms [samples] to [frames, bins], framed as `audio.log_mel` does."""
-  hop = config.hop_length
-  overlap = -(-config.win_length // hop)
-  hops = samples.reshape(-1, hop)
-  num_frames = len(hops) - overlap + 1
-  shifted = [hops[i : i + num_frames] for i in range(overlap)]
-  frames = jnp.concatenate(shifted, axis=1)[:, : config.win_length]
-  return jnp.fft.rfft(frames * audio.window(config), config.n_fft)
-
-
-def _inverse_stft(spectrum, config):
-  """The signal whose transform is nearest in least squares; undoes `_stft`."""
-  window = audio.window(config)
-  frames = jnp.fft.irfft(spectrum, config.n_fft)[:, : config.win_length]
-  summed = _overlap_add(frames * window, config)
-  squares = np.broadcast_to(window**2, frames.shape)
-  # Near both ends only the rim of one window is there.
-  return summed / jnp.maximum(_overlap_add(squares, config), 1e-8)
-
-
-def _overlap_add(frames, config):
-  """Sums [frames, win_length] into [samples], each one hop after the last."""
-  hop = config.hop_length
-  overlap = -(-config.win_length // hop)
-  missing = overlap * hop - config.win_length
-  pieces = jnp.pad(frames, ((0, 0), (0, missing)))
-  pieces = pieces.reshape(len(frames), overlap, hop)
-  return sum(
-    jnp.pad(pieces[:, i], ((i, overlap - 1 - i), (0, 0)))
-    for i in range(overlap)
-  ).reshape(-1)
