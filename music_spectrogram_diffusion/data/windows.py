@@ -1,11 +1,11 @@
 """Training batches: random windows of prepared songs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 from pathlib import Path
 
-from jaxtyping import Shaped
+from jaxtyping import Int32, Shaped
 import numpy as np
 
 from music_spectrogram_diffusion import notes as notes_lib
@@ -13,6 +13,7 @@ from music_spectrogram_diffusion.audio import SpectrogramConfig
 from music_spectrogram_diffusion.data import songs
 
 Batch = dict[str, Shaped[np.ndarray, "batch ..."]]
+Window = dict[str, Shaped[np.ndarray, "..."]]
 
 _MAX_DRAWS = 100
 
@@ -23,7 +24,9 @@ class WindowBatches:
 
   A window starts at a random frame, all frames of all songs being equally
   likely; its context is what precedes it. Windows with more than `max_tokens`
-  tokens are left out. The directory must not change while it is in use.
+  tokens are left out. The directory must not change while it is in use. Each
+  window is a function of its place in the batch, so that several hosts can make
+  a batch together.
 
   Attributes:
     directory: Where `songs.prepare_songs` wrote.
@@ -37,6 +40,7 @@ class WindowBatches:
     short_context_probability: Share of windows whose context is cut to a
       random length.
     seed: Another seed gives other windows.
+    first_window: Place of the first window in a batch that several hosts make.
   """
 
   directory: str | Path
@@ -48,6 +52,7 @@ class WindowBatches:
   start_probability: float = 0.1
   short_context_probability: float = 0.1
   seed: int = 0
+  first_window: int = 0
 
   def __post_init__(self):
     if not self._paths:
@@ -76,12 +81,10 @@ class WindowBatches:
       where the masks `context_mask` and `targets_mask` [batch, frames] are
       False. Valid frames come first.
     """
-    rng = np.random.default_rng([self.seed, step])
-    windows = [self._draw(rng) for _ in range(self.batch_size)]
-    return {
-      name: np.stack([window[name] for window in windows])
-      for name in windows[0]
-    }
+    places = range(self.first_window, self.first_window + self.batch_size)
+    return stack(
+      [self._draw(np.random.default_rng([self.seed, step, i])) for i in places]
+    )
 
   @functools.cached_property
   def _paths(self) -> list[Path]:
@@ -96,40 +99,101 @@ class WindowBatches:
     """Running total of the songs' frames."""
     return np.cumsum([songs.num_frames(path) for path in self._paths])
 
-  def _draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+  @functools.cached_property
+  def _cutter(self) -> "WindowCutter":
+    names = [field.name for field in dataclasses.fields(WindowCutter)]
+    return WindowCutter(**{name: getattr(self, name) for name in names})
+
+  def _draw(self, rng: np.random.Generator) -> Window:
     """A random window, after as many draws as it takes to fit."""
     for _ in range(_MAX_DRAWS):
       position = rng.integers(self._ends[-1])
       song = int(np.searchsorted(self._ends, position, side="right"))
       end = int(self._ends[song])
       num_frames = end - (int(self._ends[song - 1]) if song else 0)
-      start = num_frames - (end - int(position))
-      context_frames = self.segment_frames
-      if rng.random() < self.start_probability:
-        start = 0
-      if rng.random() < self.short_context_probability:
-        context_frames = int(rng.integers(self.segment_frames))
-      try:
-        tokens = self._tokens(song, start, num_frames)
-      except notes_lib.SegmentOverflowError:
-        continue
-      context = self._frames(song, max(start - context_frames, 0), start)
-      targets = self._frames(song, start, start + self.segment_frames)
-      return {
-        "note_tokens": tokens,
-        "context": context[0],
-        "context_mask": context[1],
-        "targets": targets[0],
-        "targets_mask": targets[1],
-      }
+      window = self._cutter.cut(
+        rng,
+        num_frames - (end - int(position)),
+        notes=self._notes[song],
+        num_frames=num_frames,
+        read=functools.partial(songs.read_log_mel, self._paths[song]),
+      )
+      if window is not None:
+        return window
     raise ValueError(
       f"Expected windows of at most {self.max_tokens} tokens in"
       f" {self.directory}, found none in {_MAX_DRAWS} draws; raise max_tokens."
     )
 
-  def _tokens(self, song: int, start: int, num_frames: int) -> np.ndarray:
-    """Note tokens of the window at `start`, padded to `max_tokens`."""
-    notes = self._notes[song]
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WindowCutter:
+  """Cuts windows out of songs: see `WindowBatches`, whose settings these are.
+
+  Attributes:
+    vocabulary: Ids of the note tokens.
+    config: The spectrogram's shape.
+    max_tokens: Length that note tokens are padded to.
+    segment_frames: Frames of a window, and the most of its context.
+    start_probability: Share of windows that are moved to their song's start.
+    short_context_probability: Share of windows whose context is cut short.
+  """
+
+  vocabulary: notes_lib.Vocabulary
+  config: SpectrogramConfig
+  max_tokens: int
+  segment_frames: int = 256
+  start_probability: float = 0.1
+  short_context_probability: float = 0.1
+
+  def cut(
+    self,
+    rng: np.random.Generator,
+    start: int,
+    *,
+    notes: notes_lib.Notes,
+    num_frames: int,
+    read: Callable[[int, int], Shaped[np.ndarray, "frames mel_bins"]],
+  ) -> Window | None:
+    """The window at frame `start`, or at the song's start, with its context.
+
+    Args:
+      rng: Decides on the start and the length of the context.
+      start: Frame at which the window starts.
+      notes: The song.
+      num_frames: Its length.
+      read: Gives its log-mel frames from one up to another, as far as they go.
+
+    Returns:
+      Arrays of a batch without the first axis; None for too many tokens.
+    """
+    context_frames = self.segment_frames
+    if rng.random() < self.start_probability:
+      start = 0
+    if rng.random() < self.short_context_probability:
+      context_frames = int(rng.integers(self.segment_frames))
+    try:
+      tokens = self.tokens(notes, start, num_frames)
+    except notes_lib.SegmentOverflowError:
+      return None
+    context = self._padded(read(max(start - context_frames, 0), start))
+    targets = self._padded(read(start, start + self.segment_frames))
+    return {
+      "note_tokens": tokens,
+      "context": context[0],
+      "context_mask": context[1],
+      "targets": targets[0],
+      "targets_mask": targets[1],
+    }
+
+  def tokens(
+    self, notes: notes_lib.Notes, start: int, num_frames: int
+  ) -> Int32[np.ndarray, " tokens"]:
+    """Note tokens of the window at `start`, padded to `max_tokens`.
+
+    Raises:
+      notes_lib.SegmentOverflowError: There are more.
+    """
     margin_s = 0.02  # Times are rounded when they become tokens.
     start_s = start / self.config.frame_rate - margin_s
     end_s = start_s + self.segment_frames / self.config.frame_rate
@@ -147,10 +211,16 @@ class WindowBatches:
     )
     return np.pad(tokens, (0, self.max_tokens - len(tokens)))
 
-  def _frames(self, song: int, start: int, stop: int):
-    """Frames from `start` up to `stop`, padded with silence, and their mask."""
-    log_mel = songs.read_log_mel(self._paths[song], start, stop)
+  def _padded(self, log_mel):
+    """Frames padded with silence, and which are there."""
     shape = (self.segment_frames, self.config.n_mels)
     frames = np.full(shape, self.config.mel_range[0], np.float32)
     frames[: len(log_mel)] = log_mel
     return frames, np.arange(self.segment_frames) < len(log_mel)
+
+
+def stack(windows: Sequence[Window]) -> Batch:
+  """One batch of several windows."""
+  return {
+    name: np.stack([window[name] for window in windows]) for name in windows[0]
+  }
