@@ -4,16 +4,22 @@ Imports the rooms `notes` and `audio`; no networks.
 """
 
 from music_spectrogram_diffusion.data.generator import generate_piece
+from music_spectrogram_diffusion.data.live import LiveWindows
 from music_spectrogram_diffusion.data.songs import prepare_songs
 from music_spectrogram_diffusion.data.soundfont import (
   SoundfontRenderer,
   find_soundfont,
 )
-from music_spectrogram_diffusion.data.windows import WindowBatches
+from music_spectrogram_diffusion.data.windows import (
+  WindowBatches,
+  WindowCutter,
+)
 
 __all__ = [
+  "LiveWindows",
   "SoundfontRenderer",
   "WindowBatches",
+  "WindowCutter",
   "find_soundfont",
   "generate_piece",
   "prepare_songs",

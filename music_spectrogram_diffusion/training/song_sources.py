@@ -1,0 +1,99 @@
+"""Sources of batches of songs: prepared ones, or made while one trains.
+
+Each is what a run wants, once gin has bound the keywords after the first four:
+a function that gives an iterator of batches of a host's share.
+"""
+
+from collections.abc import Mapping
+import os
+from pathlib import Path
+
+from music_spectrogram_diffusion import audio, data, notes
+from music_spectrogram_diffusion.training import sources
+
+
+def prepared_songs(
+  *,
+  batch_size: int,
+  host_index: int = 0,
+  host_count: int = 1,
+  seed: int = 0,
+  directory: str | os.PathLike,
+  lengths: Mapping[str, int],
+  vocabulary: notes.Vocabulary = notes.Vocabulary(),
+  spectrogram: audio.SpectrogramConfig = audio.SpectrogramConfig(),
+) -> sources.StepIndexed:
+  """Random windows of the songs of a directory.
+
+  Args:
+    batch_size: Windows of this host's share of a batch.
+    host_index: Which of several hosts this is.
+    host_count: How many hosts make a batch together; all of them see all songs,
+      and a batch does not depend on how many they are.
+    seed: Another seed gives other windows.
+    directory: Where `spec-diff prepare soundfont` wrote.
+    lengths: Of features: `inputs`, the most tokens, and `targets`, the frames.
+    vocabulary: Ids of the note tokens.
+    spectrogram: The spectrogram's shape.
+
+  Raises:
+    ValueError: There are no songs.
+  """
+  batches = data.WindowBatches(
+    directory,
+    vocabulary=vocabulary,
+    config=spectrogram,
+    batch_size=batch_size,
+    max_tokens=lengths["inputs"],
+    segment_frames=lengths["targets"],
+    seed=seed,
+    first_window=host_index * batch_size,
+  )
+  return sources.StepIndexed(batches.batch)
+
+
+def rendered_songs(
+  *,
+  batch_size: int,
+  host_index: int = 0,
+  host_count: int = 1,
+  seed: int = 0,
+  lengths: Mapping[str, int],
+  soundfont: str | os.PathLike | None = None,
+  vocabulary: notes.Vocabulary = notes.Vocabulary(),
+  spectrogram: audio.SpectrogramConfig = audio.SpectrogramConfig(),
+  num_workers: int = 2,
+  windows_per_piece: int = 8,
+) -> data.LiveWindows:
+  """Windows of pieces that are composed and played by worker processes.
+
+  Args:
+    batch_size: Windows of this host's share of a batch.
+    host_index: Which of several hosts this is; each has pieces of its own.
+    host_count: How many hosts make a batch together.
+    seed: Another seed gives other pieces.
+    lengths: Of features: `inputs`, the most tokens, and `targets`, the frames.
+    soundfont: The soundfont; None for the one of this machine.
+    vocabulary: Ids of the note tokens.
+    spectrogram: The spectrogram's shape.
+    num_workers: Processes; with 0, this one.
+    windows_per_piece: Windows that are cut out of each piece.
+
+  Raises:
+    ValueError: There is no soundfont, or it cannot be played.
+  """
+  return data.LiveWindows(
+    data.find_soundfont() if soundfont is None else Path(soundfont),
+    data.WindowCutter(
+      vocabulary=vocabulary,
+      config=spectrogram,
+      max_tokens=lengths["inputs"],
+      segment_frames=lengths["targets"],
+    ),
+    batch_size=batch_size,
+    seed=seed,
+    host_index=host_index,
+    host_count=host_count,
+    num_workers=num_workers,
+    windows_per_piece=windows_per_piece,
+  )
