@@ -20,8 +20,8 @@ def prepared_songs(
   seed: int = 0,
   directory: str | os.PathLike,
   lengths: Mapping[str, int],
-  vocabulary: notes.Vocabulary = notes.Vocabulary(),
-  spectrogram: audio.SpectrogramConfig = audio.SpectrogramConfig(),
+  vocabulary: notes.Vocabulary,
+  spectrogram: audio.SpectrogramConfig,
 ) -> sources.StepIndexed:
   """Random windows of the songs of a directory.
 
@@ -60,8 +60,8 @@ def rendered_songs(
   seed: int = 0,
   lengths: Mapping[str, int],
   soundfont: str | os.PathLike | None = None,
-  vocabulary: notes.Vocabulary = notes.Vocabulary(),
-  spectrogram: audio.SpectrogramConfig = audio.SpectrogramConfig(),
+  vocabulary: notes.Vocabulary,
+  spectrogram: audio.SpectrogramConfig,
   num_workers: int = 2,
   windows_per_piece: int = 8,
 ) -> data.LiveWindows:
