@@ -18,6 +18,10 @@ from music_spectrogram_diffusion.models.diffusion_model import (
   Objective,
 )
 from music_spectrogram_diffusion.models.harmonics import harmonic_init
+from music_spectrogram_diffusion.models.logical_axes import (
+  axes_of,
+  logical_axes,
+)
 from music_spectrogram_diffusion.models.serialization import (
   from_config,
   to_config,
@@ -31,8 +35,10 @@ __all__ = [
   "Objective",
   "SamplingConfig",
   "aligned_network",
+  "axes_of",
   "from_config",
   "harmonic_init",
+  "logical_axes",
   "paper_network",
   "to_config",
 ]
