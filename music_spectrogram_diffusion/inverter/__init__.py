@@ -3,6 +3,10 @@
 Depends on `audio`; every inverter keeps the contract of `Inverter`.
 """
 
+from music_spectrogram_diffusion.inverter.discriminators import (
+  DiscriminatorConfig,
+  Discriminators,
+)
 from music_spectrogram_diffusion.inverter.griffin_lim import GriffinLim
 from music_spectrogram_diffusion.inverter.inverter import (
   Inverter,
@@ -20,6 +24,8 @@ from music_spectrogram_diffusion.inverter.losses import (
 from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
 
 __all__ = [
+  "DiscriminatorConfig",
+  "Discriminators",
   "GriffinLim",
   "Inverter",
   "LossWeights",
