@@ -40,9 +40,11 @@ from music_spectrogram_diffusion.data.builders.converting import (
   read_example,
 )
 from music_spectrogram_diffusion.data.builders.loading import (
+  DEFAULT_VELOCITY,
   SAMPLE_RATE,
   audio_from_example,
   clean_notes,
+  find_root,
   limit_peak,
   load_audio,
   load_midi,
@@ -58,6 +60,7 @@ from music_spectrogram_diffusion.data.builders.problems import (
 )
 
 __all__ = [
+  "DEFAULT_VELOCITY",
   "FEATURES",
   "REPORT",
   "SAMPLE_RATE",
@@ -69,6 +72,7 @@ __all__ = [
   "array_feature",
   "audio_from_example",
   "clean_notes",
+  "find_root",
   "limit_peak",
   "load_audio",
   "load_midi",
@@ -119,6 +123,7 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
     HOMEPAGE: Where it is published.
     LICENSE: Under which terms.
     EXTRA_FEATURES: Features besides `FEATURES`.
+    NUM_SONGS: Songs of the published dataset; None where it is not known.
     convert: Makes the examples of a song: a `staticmethod` of a function of a
       module. It may not depend on the builder.
     num_workers: Processes that convert; 0 for none besides this one.
@@ -132,6 +137,7 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
   HOMEPAGE = ""
   LICENSE = ""
   EXTRA_FEATURES: Mapping[str, Any] = {}
+  NUM_SONGS: int | None = None
 
   convert: Convert
   num_workers: int = os.cpu_count() or 1
@@ -174,6 +180,9 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
       raise ValueError(" ".join(str(error).split())) from error
     self.problems = Problems()
     songs = self.find_songs(manual_dir, self.problems)
+    if self.NUM_SONGS is not None and len(songs) < self.NUM_SONGS:
+      missing = self.NUM_SONGS - len(songs)
+      self.problems.add(rules.MISSING_SONG, str(manual_dir), missing)
     converted = convert_songs(
       songs,
       type(self).convert,

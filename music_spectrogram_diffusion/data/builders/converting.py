@@ -281,16 +281,21 @@ def _convert(task: _Task) -> dict[str, Any]:
 def _examples(
   task: _Task, problems: Problems
 ) -> Iterator[dict[str, Any] | None]:
-  """A song's examples; None at the end if the song must be left out."""
+  """A song's examples; None at the end if the song must be left out.
+
+  Then `problems` tell why, and nothing else: what was mended does not matter.
+  """
   name = task.song.name
   try:
     loading.check_files(task.song.files, task.checksums)
     yield from task.convert(task.song, problems)
     return
   except SongError as error:
-    problems.add(error.rule, f"{name}: {error}")
+    rule, detail = error.rule, str(error)
   except Exception as error:  # A day's run must not end here.
-    problems.add(rules.FAILED, f"{name}: {type(error).__name__}: {error}")
+    rule, detail = rules.FAILED, f"{type(error).__name__}: {error}"
+  problems.clear()
+  problems.add(rule, f"{name}: {detail}")
   yield None
 
 

@@ -1,6 +1,6 @@
 """Raw audio and notes of one song, checked and mended by the common rules."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -30,6 +30,9 @@ SILENCE = 1e-4
 
 MAX_CLIPPED = 1e-3
 """Share of samples at full scale from which audio counts as clipped."""
+
+DEFAULT_VELOCITY = 100
+"""Velocity of notes whose labels have none."""
 
 MAX_NOTES_AFTER_END = 0.02
 """Share of notes after the audio's end from which a pair does not fit."""
@@ -370,3 +373,32 @@ def _num_overlaps(notes: Notes) -> int:
   for column in voice:
     overlaps &= column[order[:-1]] == column[order[1:]]
   return int(np.count_nonzero(overlaps))
+
+
+def find_root(directory: Path, patterns: Sequence[str], what: str) -> Path:
+  """The folder in which a dataset lies: the given one, or one inside it.
+
+  Archives unpack to a folder of their own; both it and the one around it may be
+  named.
+
+  Args:
+    directory: Where to look, up to two folders deep.
+    patterns: Globs relative to the folder that is looked for; each must match.
+    what: The dataset, for the error.
+
+  Raises:
+    ValueError: There is none; says what was looked for.
+  """
+  for folder in _folders(directory):
+    if all(any(folder.glob(pattern)) for pattern in patterns):
+      return folder
+  raise ValueError(
+    f"Expected {what} in {directory}; found no {' and '.join(patterns)} there"
+    " or up to two folders deeper."
+  )
+
+
+def _folders(directory: Path) -> Iterator[Path]:
+  yield directory
+  yield from sorted(directory.glob("*/"))
+  yield from sorted(directory.glob("*/*/"))

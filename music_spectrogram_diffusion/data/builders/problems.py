@@ -53,6 +53,9 @@ DUPLICATE_ID = Rule("duplicate_id", "songs dropped", "an id occurs twice")
 UNKNOWN_INSTRUMENT = Rule(
   "unknown_instrument", "songs dropped", "an instrument is not known"
 )
+MISSING_SONG = Rule(
+  "missing_song", "songs missing", "fewer than the dataset was published with"
+)
 NO_SPLIT = Rule("no_split", "songs dropped", "the split is not known")
 FAILED = Rule("failed", "songs dropped", "conversion failed")
 CRASHED = Rule("crashed", "songs dropped", "the converting process died")
@@ -134,6 +137,10 @@ class Problems:
       mine.count += tally.count
       free = MAX_EXAMPLES - len(mine.examples)
       mine.examples.extend(tally.examples[:free])
+
+  def clear(self) -> None:
+    """Forgets everything."""
+    self._tallies.clear()
 
   def count(self, rule: Rule) -> int:
     """How many faults of a rule were counted."""
