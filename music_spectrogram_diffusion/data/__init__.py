@@ -5,6 +5,11 @@ Imports the rooms `notes` and `audio`; no networks.
 
 from music_spectrogram_diffusion.data.generator import generate_piece
 from music_spectrogram_diffusion.data.live import LiveWindows
+from music_spectrogram_diffusion.data.prepare import (
+  DATASETS,
+  PreparedDataset,
+  prepare_dataset,
+)
 from music_spectrogram_diffusion.data.songs import prepare_songs
 from music_spectrogram_diffusion.data.soundfont import (
   SoundfontRenderer,
@@ -16,11 +21,14 @@ from music_spectrogram_diffusion.data.windows import (
 )
 
 __all__ = [
+  "DATASETS",
   "LiveWindows",
+  "PreparedDataset",
   "SoundfontRenderer",
   "WindowBatches",
   "WindowCutter",
   "find_soundfont",
   "generate_piece",
+  "prepare_dataset",
   "prepare_songs",
 ]

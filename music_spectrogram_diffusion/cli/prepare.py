@@ -1,0 +1,149 @@
+"""The verb `prepare`: raw datasets to what training reads."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+from pathlib import Path
+import time
+from typing import Annotated, Any
+
+import typer
+
+from music_spectrogram_diffusion.cli import console
+
+DATASETS = {
+  "maestro": "MAESTRO v3: piano, 199 h",
+  "slakh": "Slakh2100 (redux): rendered bands, with instrument subsets",
+  "cerberus4": "Slakh's piano, guitar, bass and drums",
+  "guitarset": "GuitarSet: solo guitar, 3 h",
+  "musicnet": "MusicNet: chamber music, 34 h",
+  "musicnet_em": "MusicNet with the labels of MusicNetEM",
+  "urmp": "URMP: chamber pieces, 1.3 h",
+}
+"""The paper's datasets; `docs/datasets.md` says where to download them."""
+
+_LOG_INTERVAL_S = 60.0  # Where there is no terminal to draw a bar on.
+
+app = typer.Typer(
+  no_args_is_help=True,
+  rich_markup_mode=None,
+  help="Make training data of a dataset, or of files of your own.",
+)
+
+DataDir = Annotated[
+  str,
+  typer.Option(
+    "--data_dir",
+    envvar="SPEC_DIFF_DATA_DIR",
+    help="Folder of all prepared datasets.",
+    show_default=False,
+  ),
+]
+WorkDir = Annotated[
+  Path | None,
+  typer.Option(
+    "--work_dir",
+    help="Folder for converted songs until the dataset stands; for a remote"
+    " --data_dir.  [default: beside the dataset]",
+  ),
+]
+Workers = Annotated[
+  int | None,
+  typer.Option(min=0, help="Processes.  [default: as many as cores]"),
+]
+
+
+def _add(name: str, description: str) -> None:
+  @app.command(name, help=f"Prepare {description}.")
+  def prepare(
+    data_dir: DataDir,
+    manual_dir: Annotated[
+      Path,
+      typer.Option(
+        "--manual_dir",
+        help="Folder of the unpacked download.",
+        show_default=False,
+      ),
+    ],
+    work_dir: WorkDir = None,
+    workers: Workers = None,
+  ) -> None:
+    run(
+      name,
+      manual_dir=manual_dir,
+      data_dir=data_dir,
+      work_dir=work_dir,
+      num_workers=workers,
+    )
+
+
+for _name, _description in DATASETS.items():
+  _add(_name, _description)
+
+
+def run(name: str, **settings: Any) -> None:
+  """Prepares a dataset, with progress, and prints its report.
+
+  Args:
+    name: The dataset.
+    settings: Arguments of `data.prepare_dataset`.
+  """
+  from music_spectrogram_diffusion import data
+
+  done = 0
+  start_s = time.monotonic()
+  try:
+    with _progress(name) as advance:
+
+      def on_progress(count: int, total: int, audio_s: float, song: str):
+        nonlocal done
+        done = count
+        advance(count, total, audio_s, song)
+
+      prepared = data.prepare_dataset(name, on_progress=on_progress, **settings)
+  except KeyboardInterrupt:
+    console.say(
+      f"Interrupted; {done} songs are converted. The same command goes on."
+    )
+    raise typer.Exit(130) from None
+  if not prepared.is_new:
+    console.say(f"{prepared.directory} is there already; its report:")
+  for line in prepared.problems:
+    print(line)
+  for split, count in prepared.examples.items():
+    hours = prepared.audio_s[split] / 3600
+    print(f"{split}: {count} examples, {hours:.2f} h of audio")
+  spent_s = time.monotonic() - start_s
+  print(f"{prepared.directory}: prepared in {spent_s:.0f} s")
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int, float, str], None]]:
+  """Shows on stderr how far a dataset is; gives what to call for each song."""
+  import rich.console
+  import rich.progress
+
+  terminal = rich.console.Console(stderr=True)
+  told_s = time.monotonic()
+  with rich.progress.Progress(
+    rich.progress.TextColumn("{task.description}", markup=False),
+    rich.progress.BarColumn(),
+    rich.progress.MofNCompleteColumn(),
+    rich.progress.TextColumn("songs, {task.fields[hours]:.1f} h of audio,"),
+    rich.progress.TimeRemainingColumn(compact=True),
+    rich.progress.TextColumn("left"),
+    console=terminal,
+    disable=not terminal.is_terminal,
+    transient=True,
+  ) as progress:
+    task = progress.add_task(name, total=None, hours=0.0)
+
+    def advance(done: int, total: int, audio_s: float, song: str) -> None:
+      nonlocal told_s
+      hours = audio_s / 3600
+      progress.update(task, completed=done, total=total, hours=hours)
+      now_s = time.monotonic()
+      if not terminal.is_terminal and now_s - told_s > _LOG_INTERVAL_S:
+        told_s = now_s
+        console.say(f"{done}/{total} songs, {hours:.1f} h of audio ({song})")
+
+    yield advance
