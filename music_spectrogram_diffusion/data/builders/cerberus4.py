@@ -64,9 +64,18 @@ def _parts(stems: Sequence[Stem]) -> list[list[Stem]]:
 
 
 class Cerberus4(slakh.Slakh):
-  """Quartets of Slakh2100, found and split as its tracks are."""
+  """Quartets of Slakh2100-redux, found and split as its tracks are."""
 
   VERSION = tfds.core.Version("1.0.0")
   DESCRIPTION = "Cerberus4: quartets of bass, drums, guitar and piano."
 
   convert = staticmethod(convert)
+
+
+class Cerberus4Orig(Cerberus4):
+  """Quartets of Slakh2100-orig."""
+
+  WITH_DUPLICATES = True
+  VERSION = tfds.core.Version("1.0.0")
+  NUM_SONGS = slakh.SlakhOrig.NUM_SONGS
+  DESCRIPTION = "Cerberus4 with songs that are there several times."

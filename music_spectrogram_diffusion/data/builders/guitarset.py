@@ -5,7 +5,6 @@ are JSON: https://jams.readthedocs.io.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-import dataclasses
 import json
 from pathlib import Path
 import re
@@ -35,21 +34,6 @@ LATE = base.Rule(
 NO_ANNOTATION = base.Rule(
   "no_annotation", "songs dropped", "a recording has no annotation"
 )
-
-
-@dataclasses.dataclass
-class GuitarSetConfig(tfds.core.BuilderConfig):
-  """Which recordings of each excerpt are taken.
-
-  Attributes:
-    recordings: Folder of each, and what its file names end with.
-  """
-
-  recordings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-_MIC = {"audio_mono-mic": "mic"}
-_PICKUP = {"audio_mono-pickup_mix": "mix"}
 
 
 def read_jams(path: Path, problems: base.Problems, name: str) -> Notes:
@@ -109,26 +93,21 @@ def convert(
 
 
 class GuitarSet(base.SongBuilder):
-  """GuitarSet, by the microphone or by microphone and pickup."""
+  """GuitarSet by the microphone: 239 excerpts for training and 119.
+
+  Attributes:
+    RECORDINGS: Folder of each recording of an excerpt, and what its file's name
+      ends with.
+  """
 
   name = "guitarset"  # Not guitar_set.
+  RECORDINGS: Mapping[str, str] = {"audio_mono-mic": "mic"}
   VERSION = tfds.core.Version("1.0.0")
-  BUILDER_CONFIGS = [
-    GuitarSetConfig(
-      name="mic",
-      description="Recordings by the microphone: 239 for training, 119.",
-      recordings=_MIC,
-    ),
-    GuitarSetConfig(
-      name="mic_and_pickup",
-      description="Those of the pickup as well: 478 for training, 238.",
-      recordings=_MIC | _PICKUP,
-    ),
-  ]
+  NUM_SONGS = NUM_EXCERPTS - len(LATE_EXCERPTS)
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     "Unpack from https://zenodo.org/records/3371780 annotation.zip into"
     " annotation/ in this folder, audio_mono-mic.zip into audio_mono-mic/, and"
-    " for mic_and_pickup audio_mono-pickup_mix.zip into"
+    " for guitarset_pickup audio_mono-pickup_mix.zip into"
     " audio_mono-pickup_mix/."
   )
   DESCRIPTION = "GuitarSet: excerpts of 30 s, played on an acoustic guitar."
@@ -137,23 +116,19 @@ class GuitarSet(base.SongBuilder):
 
   convert = staticmethod(convert)
 
-  @property
-  def NUM_SONGS(self) -> int:  # noqa: N802
-    """Recordings of all excerpts but those that are annotated late."""
-    excerpts = NUM_EXCERPTS - len(LATE_EXCERPTS)
-    return excerpts * len(self.builder_config.recordings)
-
   def find_songs(
     self, manual_dir: Path, problems: base.Problems
   ) -> Sequence[base.Song]:
     """The recordings of all excerpts; the third progression validates."""
-    recordings = self.builder_config.recordings
-    patterns = ["annotation/*.jams", *(f"{folder}/*" for folder in recordings)]
+    patterns = [
+      "annotation/*.jams",
+      *(f"{folder}/*" for folder in self.RECORDINGS),
+    ]
     root = base.find_root(manual_dir, patterns, "GuitarSet")
     annotations = sorted(root.glob("annotation/*.jams"))
     excerpts = {path.stem: path for path in annotations}
     songs = []
-    for folder, ending in recordings.items():
+    for folder, ending in self.RECORDINGS.items():
       for name, path in excerpts.items():
         audio_path = root / folder / f"{name}_{ending}.wav"
         songs += _find_song(name, (path, audio_path), problems)
@@ -161,6 +136,15 @@ class GuitarSet(base.SongBuilder):
         if audio_path.stem.removesuffix(f"_{ending}") not in excerpts:
           problems.add(NO_ANNOTATION, audio_path.name)
     return songs
+
+
+class GuitarSetPickup(GuitarSet):
+  """By microphone and pickup: 478 recordings for training and 238, as MT3."""
+
+  name = "guitarset_pickup"
+  RECORDINGS = GuitarSet.RECORDINGS | {"audio_mono-pickup_mix": "mix"}
+  VERSION = tfds.core.Version("1.0.0")
+  NUM_SONGS = 2 * GuitarSet.NUM_SONGS
 
 
 def _find_song(

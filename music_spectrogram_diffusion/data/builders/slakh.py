@@ -5,7 +5,6 @@ docs/datasets.md say what is left out and mended by which rule.
 """
 
 from collections.abc import Iterator, Sequence
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -96,36 +95,16 @@ def _whole(
   yield slakh_tracks.mix_stems(list(loaded.values()), track, problems, id=id)
 
 
-@dataclasses.dataclass
-class SlakhConfig(tfds.core.BuilderConfig):
-  """Which tracks are taken.
+class Slakh(base.SongBuilder):
+  """Slakh2100-redux: 1289 tracks for training, 270 and 151.
 
   Attributes:
-    with_duplicates: Whether songs are taken that an earlier track has, too.
-    num_tracks: How many tracks there are then.
+    WITH_DUPLICATES: Whether tracks are taken whose song an earlier one has.
   """
 
-  with_duplicates: bool = False
-  num_tracks: int = 0
-
-
-class Slakh(base.SongBuilder):
-  """Slakh2100, without songs that occur twice ("redux") or with ("orig")."""
-
+  WITH_DUPLICATES = False
   VERSION = tfds.core.Version("1.0.0")
-  BUILDER_CONFIGS = [
-    SlakhConfig(
-      name="redux",
-      description="Each song once: 1289 tracks for training, 270 and 151.",
-      num_tracks=1710,
-    ),
-    SlakhConfig(
-      name="orig",
-      description="All tracks: 1500 for training, 375 and 225.",
-      with_duplicates=True,
-      num_tracks=2100,
-    ),
-  ]
+  NUM_SONGS = 1710
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     "Unpack slakh2100_flac_redux.tar.gz from"
     " https://zenodo.org/records/4599666 into this folder."
@@ -137,11 +116,6 @@ class Slakh(base.SongBuilder):
 
   convert = staticmethod(convert)
 
-  @property
-  def NUM_SONGS(self) -> int:  # noqa: N802
-    """Tracks of the published dataset."""
-    return self.builder_config.num_tracks
-
   def find_songs(
     self, manual_dir: Path, problems: base.Problems
   ) -> Sequence[base.Song]:
@@ -149,6 +123,15 @@ class Slakh(base.SongBuilder):
     tracks = slakh_tracks.find_tracks(
       manual_dir,
       problems,
-      with_duplicates=self.builder_config.with_duplicates,
+      with_duplicates=self.WITH_DUPLICATES,
     )
     return [slakh_tracks.to_song(track) for track in tracks]
+
+
+class SlakhOrig(Slakh):
+  """Slakh2100-orig: all tracks, 1500 for training, 375 and 225."""
+
+  WITH_DUPLICATES = True
+  VERSION = tfds.core.Version("1.0.0")
+  NUM_SONGS = 2100
+  DESCRIPTION = "Slakh2100 with songs that are there several times."

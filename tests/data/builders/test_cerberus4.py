@@ -104,4 +104,4 @@ def test_tracks_are_split_as_in_slakh(tmp_path, slakh_files):
     "train": ["Track00001_S00-S01-S02-S03"],
     "test": ["Track01876_S00-S01-S02-S03"],
   }
-  assert builder.info.full_name == "cerberus4/redux/1.0.0"
+  assert builder.info.full_name == "cerberus4/1.0.0"

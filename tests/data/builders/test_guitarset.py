@@ -103,8 +103,8 @@ def tone():
   return np.int16(np.rint(samples * 32767))
 
 
-def prepare(tmp_path, raw, config="mic"):
-  builder = guitarset.GuitarSet(data_dir=tmp_path / "out", config=config)
+def prepare(tmp_path, raw, kind=guitarset.GuitarSet):
+  builder = kind(data_dir=tmp_path / "out")
   builder.num_workers = 0
   builder.download_and_prepare(
     download_config=tfds.download.DownloadConfig(manual_dir=raw)
@@ -171,7 +171,7 @@ def test_prepared_excerpts_have_the_notes_of_all_strings(tmp_path):
 def test_the_pickup_gives_a_second_example_of_each_excerpt(tmp_path):
   raw = tmp_path / "raw"
   write_excerpt(raw, "00_BN1-129-Eb_comp", pickup=True)
-  examples, _ = prepare(tmp_path, raw, "mic_and_pickup")
+  examples, _ = prepare(tmp_path, raw, guitarset.GuitarSetPickup)
   expected = ["00_BN1-129-Eb_comp_mic", "00_BN1-129-Eb_comp_mix"]
   assert sorted(examples["train"]) == expected
 
@@ -192,9 +192,7 @@ def test_two_of_three_progressions_train_and_as_many_as_in_mt3(tmp_path):
           for version in ("comp", "solo"):
             name = f"{player:02d}_{lead}-{tempo}_{version}.jams"
             (tmp_path / "annotation" / name).touch()
-  builder = guitarset.GuitarSet(
-    data_dir=tmp_path / "out", config="mic_and_pickup"
-  )
+  builder = guitarset.GuitarSetPickup(data_dir=tmp_path / "out")
   songs = builder.find_songs(tmp_path, base.Problems())
   splits = [song.split for song in songs]
   # Gardner et al. 2022, B.4.

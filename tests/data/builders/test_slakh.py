@@ -18,8 +18,8 @@ BAND = [128, 0, 30, 33]  # Drums, piano, guitar, bass.
 STEP = 1 / 32767  # Of the prepared audio.
 
 
-def prepare(tmp_path, raw, config="redux"):
-  builder = slakh.Slakh(data_dir=tmp_path / "out", config=config)
+def prepare(tmp_path, raw):
+  builder = slakh.Slakh(data_dir=tmp_path / "out")
   builder.num_workers = 0
   builder.download_and_prepare(
     download_config=tfds.download.DownloadConfig(manual_dir=raw)
@@ -187,6 +187,16 @@ def test_mixes_beyond_full_scale_are_scaled_down(slakh_files, tmp_path):
   example = slakh_tracks.mix_stems(loaded, track, problems, id="a")
   assert example["audio"].max() == 32767
   assert problems.count(base.rules.SCALED_DOWN) == 1
+
+
+def test_orig_takes_all_tracks(tmp_path, slakh_files):
+  raw = tmp_path / "raw"
+  slakh_files.write_track(raw / "train/Track00046", BAND, uuid="a")
+  slakh_files.write_track(raw / "omitted/Track00049", BAND, uuid="a")
+  builder = slakh.SlakhOrig(data_dir=tmp_path / "out")
+  songs = builder.find_songs(raw, base.Problems())
+  assert [song.name for song in songs] == ["Track00046", "Track00049"]
+  assert builder.info.full_name == "slakh_orig/1.0.0"
 
 
 def test_a_wrong_directory_says_what_was_looked_for(tmp_path):
