@@ -210,15 +210,13 @@ def clean_notes(
       f" the end of the audio at {duration_s:.1f} s",
     )
   problems.add(rules.NOTE_AFTER_END, name, np.count_nonzero(after))
-  notes = notes_lib.to_slakh_classes(notes[~after])
+  notes = notes[~after]
   over = np.count_nonzero(notes.offset > duration_s)
   problems.add(rules.NOTE_OVER_END, name, over)
-  columns = notes.onset, np.minimum(notes.offset, duration_s), notes.pitch
-  notes = Notes.from_columns(
-    *columns, notes.velocity, notes.program, notes.is_drum
-  )
+  offset = np.minimum(notes.offset, duration_s)
+  notes = dataclasses.replace(notes, offset=offset)
   problems.add(rules.OVERLAP, name, _num_overlaps(notes))
-  notes = notes_lib.trim_overlaps(notes)
+  notes = notes_lib.to_slakh_classes(notes)  # Cuts overlaps, too.
   order = np.lexsort((notes.pitch, notes.program, notes.is_drum, notes.onset))
   return notes[order]
 
@@ -366,8 +364,14 @@ def _has_pitch_bends(path: Path) -> bool:
 
 
 def _num_overlaps(notes: Notes) -> int:
-  """Notes that still sound when their pitch and program is struck again."""
-  voice = notes.is_drum, notes.program, notes.pitch
+  """Notes that still sound when their pitch and Slakh class is struck again."""
+  programs, index = np.unique(notes.program, return_inverse=True)
+  # One after the other, so that none of them is cut.
+  each = Notes.from_columns(
+    np.arange(len(programs)), np.arange(len(programs)) + 1, 0, 1, programs
+  )
+  program = notes_lib.to_slakh_classes(each).program[index]
+  voice = notes.is_drum, program, notes.pitch
   order = np.lexsort((notes.onset, *voice))
   overlaps = notes.offset[order[:-1]] > notes.onset[order[1:]]
   for column in voice:
