@@ -220,10 +220,10 @@ def _run(
       yield task.song.name, _convert(task)
     return
   while waiting:
-    suspects = yield from _drain(waiting, num_workers)
-    # One of these has killed its process. Alone, it shows.
-    for task in suspects:
-      if (yield from _drain(collections.deque([task]), 1)):
+    suspects = collections.deque((yield from _drain(waiting, num_workers)))
+    # One of these has killed its process: the one that does so again.
+    while suspects:
+      for task in (yield from _drain(suspects, 1)):
         problems = Problems()
         problems.add(rules.CRASHED, task.song.name)
         yield task.song.name, _write_record(task, [], problems)
@@ -232,7 +232,10 @@ def _run(
 def _drain(
   waiting: collections.deque[_Task], num_workers: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Converts what waits; returns what was under way when a process died."""
+  """Converts what waits; returns what was under way when a process died.
+
+  A single worker has one song under way.
+  """
   # JAX does not survive a fork, so workers start afresh.
   pool = concurrent.futures.ProcessPoolExecutor(
     min(num_workers, len(waiting)),
@@ -242,7 +245,7 @@ def _drain(
   running = {}
   try:
     while waiting or running:
-      while waiting and len(running) < 2 * num_workers:
+      while waiting and len(running) < 2 * num_workers - 1:
         running[pool.submit(_convert, waiting[0])] = waiting[0]
         waiting.popleft()
       done, _ = concurrent.futures.wait(
