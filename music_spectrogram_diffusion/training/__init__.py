@@ -3,19 +3,43 @@
 Knows the models and how they are saved, no raw data and no TensorFlow.
 """
 
-from music_spectrogram_diffusion.training.loop import restore_average, train
+from music_spectrogram_diffusion.training.checkpointing import (
+  CheckpointConfig,
+  OtherRunError,
+  SaveError,
+  restore_average,
+  restore_parameters,
+)
+from music_spectrogram_diffusion.training.interruption import Interrupted
+from music_spectrogram_diffusion.training.loop import train
 from music_spectrogram_diffusion.training.optimizers import (
   adafactor,
   adamw,
   warm_up_then_decay,
 )
-from music_spectrogram_diffusion.training.step import TrainState
+from music_spectrogram_diffusion.training.reporting import Watcher
+from music_spectrogram_diffusion.training.sources import (
+  BatchIterator,
+  NonFiniteError,
+  StepIndexed,
+)
+from music_spectrogram_diffusion.training.step import TrainState, train_step
 
 __all__ = [
+  "BatchIterator",
+  "CheckpointConfig",
+  "Interrupted",
+  "NonFiniteError",
+  "OtherRunError",
+  "SaveError",
+  "StepIndexed",
   "TrainState",
+  "Watcher",
   "adafactor",
   "adamw",
   "restore_average",
+  "restore_parameters",
   "train",
+  "train_step",
   "warm_up_then_decay",
 ]

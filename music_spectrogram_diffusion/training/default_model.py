@@ -14,7 +14,13 @@ from jaxtyping import Float
 import numpy as np
 
 from music_spectrogram_diffusion import audio, data, diffusion, models, notes
-from music_spectrogram_diffusion.training import loop, optimizers
+from music_spectrogram_diffusion.training import (
+  checkpointing,
+  loop,
+  optimizers,
+  sources,
+)
+from music_spectrogram_diffusion.training import step as steps
 
 VOCABULARY = notes.Vocabulary(velocity_bins=32)
 SIGMA_DATA = 0.4
@@ -94,15 +100,22 @@ def _train(args: argparse.Namespace):
     num_steps=args.steps,
     decay_steps=args.decay_steps,
   )
+  optimizer = optimizers.adamw(schedule, weight_decay=0.01)
+  # As one program: operation by operation takes a minute longer.
+  draw = jax.jit(lambda key: models.harmonic_init(key, model))
+  step = functools.partial(
+    steps.train_step,
+    loss=functools.partial(model.loss, objective=objective),
+    optimizer=optimizer,
+  )
   loop.train(
-    functools.partial(model.loss, objective=objective),
-    # As one program: operation by operation takes a minute longer.
-    jax.jit(lambda key: models.harmonic_init(key, model))(jax.random.key(0)),
-    batches.batch,
+    steps.TrainState.create(draw(jax.random.key(0)), optimizer),
+    jax.jit(step, donate_argnums=0),
+    sources.StepIndexed(batches.batch),
     directory=args.run / "checkpoints",
     num_steps=args.steps,
-    optimizer=optimizers.adamw(schedule, weight_decay=0.01),
-    save_every=args.save_every,
+    key=jax.random.key(0),
+    checkpoints=checkpointing.CheckpointConfig(save_every=args.save_every),
   )
 
 

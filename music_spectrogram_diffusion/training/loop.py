@@ -1,157 +1,151 @@
 """The training loop: batches in, checkpoints and metrics out."""
 
-from collections.abc import Callable, Iterator
-from concurrent import futures
-import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import pathlib
-import time
 from typing import Any
 
 import jax
-import numpy as np
-import optax
-from orbax import checkpoint as ocp
+from jaxtyping import PRNGKeyArray
 
-from music_spectrogram_diffusion.training import step as steps
+from music_spectrogram_diffusion.training import (
+  checkpointing,
+  interruption,
+  reporting,
+  sources,
+)
 
-Batch = dict[str, np.ndarray]
+State = Any
+"""Any tree of arrays with an int32 scalar `step`."""
+Step = Callable[[State, Any, PRNGKeyArray], tuple[State, dict[str, jax.Array]]]
 
-
-def prefetched(
-  make_batch: Callable[[int], Batch], first: int, last: int, ahead: int = 2
-) -> Iterator[Batch]:
-  """Batches `first` up to `last`, made in a thread while others are used."""
-  with futures.ThreadPoolExecutor(1) as pool:
-    waiting = [pool.submit(make_batch, i) for i in range(first, last)[:ahead]]
-    for i in range(first, last):
-      batch = waiting.pop(0).result()
-      if i + ahead < last:
-        waiting.append(pool.submit(make_batch, i + ahead))
-      yield batch
+_IN_FLIGHT = 2
+"""Steps that may be queued on the device, so that it never waits for Python;
+more would keep their batches in memory."""
 
 
 def train(
-  loss: steps.LossFunction,
-  parameters: dict[str, Any],
-  make_batch: Callable[[int], Batch],
+  state: State,
+  step: Step,
+  source: sources.BatchIterator | Iterable[sources.Batch],
   *,
   directory: str | pathlib.Path,
   num_steps: int,
-  optimizer: optax.GradientTransformation,
-  ema_decay: float = 0.999,
-  seed: int = 0,
+  key: PRNGKeyArray,
+  checkpoints: checkpointing.CheckpointConfig = checkpointing.DEFAULT,
+  watchers: Sequence[reporting.Watcher] = (),
+  place_batch: Callable[[sources.Batch], Any] = jax.device_put,
   log_every: int = 50,
-  save_every: int = 500,
-  keep: int = 2,
-) -> steps.TrainState:
+  identity: Mapping[str, Any] | None = None,
+) -> State:
   """Trains up to `num_steps`, from the last checkpoint if there is one.
 
-  A run that is stopped and started again with the same arguments makes the
-  same updates as one that was not: batches and keys are functions of the seed
-  and of the step.
+  A run that is stopped, killed or preempted at any moment and started again
+  with the same arguments makes the same updates, to the last bit, as one that
+  was not. Every process of a run calls this with the same arguments but for
+  `source`.
 
   Args:
-    loss: Function of parameters, batch and key; gives the loss and metrics.
-    parameters: Where training starts without a checkpoint.
-    make_batch: Batch of each step, arrays of the training contract.
+    state: Where training starts without a checkpoint, and how what is read of
+      one is spread over devices. Its buffers are used up.
+    step: Compiled function of state, batch and key; gives the next state, in
+      the same shapes, and metrics, which are scalars. It may reuse the buffers
+      of the state. The key is the run's: steps derive theirs from it and from
+      `state.step`.
+    source: Batches of this process. What is no `BatchIterator` must be the same
+      each time, and goes on by skipping.
     directory: Where checkpoints and `metrics.jsonl` go.
     num_steps: Step to stop at.
-    optimizer: Turns gradients into updates.
-    ema_decay: Weight of the old average of the parameters.
-    seed: Seeds noise and dropout.
+    key: Seeds noise and dropout. A run that goes on keeps the one that it was
+      begun with.
+    checkpoints: When to save, and what to keep.
+    watchers: Called after every so many steps and after the last.
+    place_batch: Puts a batch where the step uses it, ahead and in a thread.
     log_every: Steps from one line of metrics, means since the last, to the
       next; each checkpoint has one, too.
-    save_every: Steps from one checkpoint to the next.
-    keep: How many checkpoints stay.
+    identity: What makes this run this run: see `checkpointing.Checkpoints`.
 
   Returns:
     The last state.
 
   Raises:
-    FloatingPointError: The loss or its gradient is not a finite number; the
+    interruption.Interrupted: SIGTERM or Ctrl-C came; the run was saved.
+    sources.NonFiniteError: A batch, a metric or the state is not finite; the
       checkpoints so far stay.
+    checkpointing.SaveError: The disk is full, say; likewise.
+    checkpointing.OtherRunError: Another model lives in `directory`.
+    ValueError: All checkpoints are damaged.
   """
   directory = pathlib.Path(directory).absolute()
   directory.mkdir(parents=True, exist_ok=True)
-  state = steps.TrainState.create(parameters, optimizer)
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep, save_interval_steps=save_every
-  )
-  with ocp.CheckpointManager(directory, options=options) as manager:
-    if manager.latest_step() is not None:
-      restored = manager.restore(
-        manager.latest_step(), args=ocp.args.StandardRestore(vars(state))
-      )
-      state = steps.TrainState(**restored)
+  with checkpointing.Checkpoints(directory, checkpoints, identity) as saved:
+    source = sources.as_batch_iterator(source)
+    restored = saved.restore(state)
+    if restored is not None:
+      state, key = restored.state, restored.key
     first = int(state.step)
-    key = jax.random.key(seed)
-    recent: list[dict[str, Any]] = []
-    since = time.monotonic()
-    for index, batch in zip(
-      range(first, num_steps),
-      prefetched(make_batch, first, num_steps),
-      strict=True,
-    ):
-      state, metrics = steps.train_step(
-        state,
-        batch,
-        key,
-        loss=loss,
-        optimizer=optimizer,
-        ema_decay=ema_decay,
+    if first >= num_steps:
+      return state
+    if restored is not None:
+      source.set_state(restored.source_state)
+    report = reporting.Report(
+      directory, first, num_steps, log_every=log_every, watchers=watchers
+    )
+    batches = sources.Prefetcher(
+      source,
+      first=first,
+      last=num_steps,
+      wanted=lambda done: done == num_steps or saved.is_due(done),
+      place=place_batch,
+    )
+    with batches, interruption.Interruption() as interrupted:
+      state, done = _run(
+        state, step, batches, key, first, num_steps, saved, report, interrupted
       )
-      recent.append(metrics)
-      done = index + 1
-      saving = done % save_every == 0 or done == num_steps
-      # What is saved was looked at before, so that it is never NaN.
-      if saving or done % log_every == 0:
-        # Waits for the steps, which so far may only have been dispatched.
-        finished = jax.device_get(recent)
-        elapsed_s = time.monotonic() - since
-        _log(directory, done, num_steps, finished, elapsed_s / len(recent))
-        recent, since = [], time.monotonic()
-      if saving:
-        manager.save(done, args=ocp.args.StandardSave(vars(state)), force=True)
-        # The next step reuses the buffers that are being saved.
-        manager.wait_until_finished()
+      saved.wait()
+      if done < num_steps and interrupted.asked(done):
+        raise interrupted.error(done, directory)
   return state
 
 
-def restore_average(directory: str | pathlib.Path) -> dict[str, Any]:
-  """The averaged parameters of a run's last checkpoint.
+def _run(
+  state: State,
+  step: Step,
+  batches: sources.Prefetcher,
+  key: PRNGKeyArray,
+  done: int,
+  last: int,
+  saved: checkpointing.Checkpoints,
+  report: reporting.Report,
+  interrupted: interruption.Interruption,
+) -> tuple[State, int]:
+  """Makes and saves the steps after `done`; gives the last state and its step.
 
-  Raises:
-    ValueError: There is no checkpoint in `directory`.
+  The host waits for no step, but for those before the last `_IN_FLIGHT` ones,
+  and where something is reported or saved.
   """
-  directory = pathlib.Path(directory).absolute()
-  if not directory.is_dir():
-    raise ValueError(f"Expected checkpoints in {directory}; found nothing.")
-  with ocp.CheckpointManager(directory) as manager:
-    if manager.latest_step() is None:
-      raise ValueError(f"Expected a checkpoint in {directory}; found none.")
-    restored = manager.restore(
-      manager.latest_step(), args=ocp.args.StandardRestore()
-    )
-  return restored["average"]
-
-
-def _log(directory, done, num_steps, recent, seconds_per_step):
-  """Appends the means of recent metrics to `metrics.jsonl` and prints them."""
-  means = {
-    name: float(np.mean([metrics[name] for metrics in recent]))
-    for name in recent[0]
-  }
-  means["seconds_per_step"] = seconds_per_step
-  with (directory / "metrics.jsonl").open("a") as file:
-    file.write(json.dumps({"step": done} | means) + "\n")
-  left_min = (num_steps - done) * seconds_per_step / 60
-  values = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-  print(
-    f"step {done}/{num_steps}  {values}  {left_min:.0f} min left", flush=True
-  )
-  if not np.isfinite([means["loss"], means["gradient_norm"]]).all():
-    raise FloatingPointError(
-      f"Loss is {means['loss']} and its gradient {means['gradient_norm']} at"
-      f" step {done}; the last checkpoint in {directory} is kept. Lower the"
-      " learning rate or look at the data."
-    )
+  stopping = False
+  running: deque[Any] = deque()
+  while done < last:
+    try:
+      batch, ids = next(batches)
+    except StopIteration:
+      report.say(f"the source of batches ended at step {done} of {last}")
+      last = done
+    else:
+      state, metrics = step(state, batch, key)
+      done += 1
+      report.add(done, metrics, ids)
+      running.append(metrics)
+      if len(running) > _IN_FLIGHT:
+        jax.block_until_ready(running.popleft())
+    if not stopping and done < last and interrupted.asked(done):
+      stopping, last = True, batches.request_state()
+      report.say(f"asked to stop: saving at step {last}")
+    saving = done == last or saved.is_due(done)
+    # What is saved was looked at before, so that it is never NaN.
+    report.after(done, state, saving=saving)
+    if saving:
+      saved.save(done, state, key=key, source_state=batches.state(done))
+      report.resume()
+  return state, done

@@ -210,12 +210,21 @@ class Prefetcher:
             self._states[made] = state
           self._ready.append((placed, ids))
           self._changed.notify_all()
-    except BaseException as error:  # Goes on in the thread that asks.
-      with self._changed:
-        if isinstance(error, StopIteration):
-          self._states[made] = self._source.get_state()
-        self._error = error
-        self._changed.notify_all()
+    except BaseException as error:  # It is raised where batches are used.
+      self._end(made, error)
+
+  def _end(self, made: int, error: BaseException) -> None:
+    state = None
+    if isinstance(error, StopIteration):
+      try:
+        state = self._source.get_state()
+      except Exception as other:
+        error = other
+    with self._changed:
+      if state is not None:
+        self._states[made] = state
+      self._error = error
+      self._changed.notify_all()
 
   def _wait_for_room(self, made: int) -> bool:
     with self._changed:
@@ -251,10 +260,11 @@ def check_finite(batch: Mapping[str, Any], ids: Any, step: int) -> None:
     finite = np.isfinite(array)
     if finite.all():
       continue
-    rows = ~finite.reshape(len(finite), -1).all(axis=1)
+    wrong = ~finite.reshape(len(finite), -1).all(axis=1)
+    examples = describe_ids(ids, np.flatnonzero(wrong).tolist())
     raise NonFiniteError(
       f"Expected finite numbers in {name!r} of the batch for step {step}, found"
-      f" {array[~finite].flat[0]} in {describe_ids(ids, np.flatnonzero(rows))}."
+      f" {array[~finite].flat[0]} in {examples}."
     )
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -40,13 +41,15 @@ def run(tmp_path_factory):
   """A folder as training leaves it, and the average of its parameters."""
   path = tmp_path_factory.mktemp("run")
   (path / "model.json").write_text(json.dumps(CONFIG))
+  optimizer = optax.sgd(0.1)
+  step = functools.partial(training.train_step, loss=loss, optimizer=optimizer)
   state = training.train(
-    loss,
-    START,
-    lambda step: {"x": np.ones(1, np.float32)},
+    training.TrainState.create(START, optimizer),
+    jax.jit(step, donate_argnums=0),
+    training.StepIndexed(lambda step: {"x": np.ones(1, np.float32)}),
     directory=path / "checkpoints",
     num_steps=2,
-    optimizer=optax.sgd(0.1),
+    key=jax.random.key(0),
   )
   return path, jax.device_get(state.average)
 

@@ -1,43 +1,44 @@
+import functools
+import itertools
 import json
-import threading
-import time
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
 
+from flax import struct
 import jax
 from jax import numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from music_spectrogram_diffusion.training import loop
+from music_spectrogram_diffusion import training
 
-OPTIMIZER = optax.adam(0.01)
-START = {"layer": {"kernel": np.ones((4, 3), np.float32)}}
+sys.path.insert(0, str(Path(__file__).parent))
 
+import regression_run
 
-def loss(parameters, batch, key):
-  """A regression whose inputs are noisy, as a diffusion model's are."""
-  noise = jax.random.normal(key, batch["x"].shape)
-  predicted = (batch["x"] + 0.1 * noise) @ parameters["layer"]["kernel"]
-  return jnp.mean((predicted - batch["y"]) ** 2), {"noise": noise[0, 0]}
-
-
-def make_batch(step):
-  rng = np.random.default_rng(step)
-  return {
-    "x": rng.normal(size=(2, 4)).astype(np.float32),
-    "y": rng.normal(size=(2, 3)).astype(np.float32),
-  }
-
-
-def train(directory, make_batch=make_batch, loss=loss, **settings):
-  usual = dict(num_steps=7, log_every=2, save_every=3, optimizer=OPTIMIZER)
-  return loop.train(
-    loss, START, make_batch, directory=directory, **(usual | settings)
-  )
+train = regression_run.train
+PROGRAM = regression_run.__file__
 
 
 def assert_same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def steps_saved(directory):
+  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+
+
+def lines_of(directory):
+  lines = (directory / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def losses(directory):
+  return {line["step"]: line["loss"] for line in lines_of(directory)}
 
 
 @pytest.fixture(scope="module")
@@ -46,28 +47,10 @@ def uninterrupted(tmp_path_factory):
   return directory, train(directory)
 
 
-def steps_saved(directory):
-  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
-
-
-def test_training_moves_the_parameters_and_leaves_the_caller_s(uninterrupted):
+def test_training_moves_the_parameters(uninterrupted):
   _, state = uninterrupted
   assert state.step == 7
   assert np.abs(state.parameters["layer"]["kernel"] - 1.0).min() > 1e-3
-  assert (START["layer"]["kernel"] == 1.0).all()
-
-
-def test_device_arrays_of_the_caller_survive(tmp_path):
-  parameters = jax.device_put(START)
-  loop.train(
-    loss,
-    parameters,
-    make_batch,
-    directory=tmp_path,
-    num_steps=1,
-    optimizer=OPTIMIZER,
-  )
-  assert (parameters["layer"]["kernel"] == 1.0).all()
 
 
 def test_the_last_checkpoints_are_kept(uninterrupted):
@@ -75,35 +58,29 @@ def test_the_last_checkpoints_are_kept(uninterrupted):
   assert steps_saved(directory) == [6, 7]
 
 
-def test_the_average_can_be_restored_alone(uninterrupted):
-  directory, state = uninterrupted
-  assert_same(loop.restore_average(directory), state.average)
-
-
-@pytest.mark.parametrize("killed_at", [2, 5])
-def test_a_killed_run_goes_on_to_bit_identical_parameters(
-  uninterrupted, tmp_path, killed_at
+@pytest.mark.parametrize("broken_at", [2, 5])
+def test_a_run_that_broke_goes_on_to_bit_identical_parameters(
+  uninterrupted, tmp_path, broken_at
 ):
-  def killing(step):
-    if step == killed_at:
-      raise KeyboardInterrupt
-    return make_batch(step)
+  def breaking(step):
+    if step == broken_at:
+      raise OSError("gone")
+    return regression_run.make_batch(step)
 
-  with pytest.raises(KeyboardInterrupt):
-    train(tmp_path, killing)
-  assert steps_saved(tmp_path) == ([3] if killed_at == 5 else [])
+  with pytest.raises(OSError, match="gone"):
+    train(tmp_path, training.StepIndexed(breaking))
+  assert steps_saved(tmp_path) == ([3] if broken_at == 5 else [])
   asked = []
 
   def recording(step):
     asked.append(step)
-    return make_batch(step)
+    return regression_run.make_batch(step)
 
-  state = train(tmp_path, recording)
-  assert asked == list(range(3 if killed_at == 5 else 0, 7))
-  _, expected = uninterrupted
-  assert_same(state.parameters, expected.parameters)
-  assert_same(state.average, expected.average)
-  assert_same(state.optimizer, expected.optimizer)
+  state = train(tmp_path, training.StepIndexed(recording))
+  assert asked == list(range(3 if broken_at == 5 else 0, 7))
+  directory, expected = uninterrupted
+  assert_same(state, expected)
+  assert losses(tmp_path) == losses(directory)
 
 
 def test_a_finished_run_is_left_as_it_is(uninterrupted):
@@ -112,106 +89,266 @@ def test_a_finished_run_is_left_as_it_is(uninterrupted):
   def never(step):
     raise AssertionError(step)
 
-  assert_same(train(directory, never).parameters, expected.parameters)
+  assert_same(train(directory, training.StepIndexed(never)), expected)
 
 
-def test_another_seed_is_another_run(uninterrupted, tmp_path):
-  _, state = uninterrupted
+def test_a_source_with_a_state_of_its_own_goes_on_exactly(tmp_path):
+  whole = train(tmp_path / "whole", regression_run.Walk())
+  for steps in (4, 7):
+    parts = train(tmp_path / "parts", regression_run.Walk(), num_steps=steps)
+  assert_same(parts, whole)
+  assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_a_plain_iterator_goes_on_by_skipping(tmp_path, uninterrupted):
+  def plain():
+    return (regression_run.make_batch(step) for step in itertools.count())
+
+  train(tmp_path, plain(), num_steps=4)
+  with pytest.warns(UserWarning, match="skipping 4 batches"):
+    state = train(tmp_path, plain())
+  assert_same(state, uninterrupted[1])
+
+
+def test_a_source_that_ends_is_said_and_what_was_trained_is_saved(
+  tmp_path, capsys
+):
+  batches = [regression_run.make_batch(step) for step in range(5)]
+  state = train(tmp_path, batches)
+  assert state.step == 5
+  assert steps_saved(tmp_path) == [3, 5]
+  assert "ended at step 5 of 7" in capsys.readouterr().out
+
+
+def test_another_key_is_another_run(uninterrupted, tmp_path):
   other = train(tmp_path, seed=1)
+  _, state = uninterrupted
   assert np.any(
     other.parameters["layer"]["kernel"] != state.parameters["layer"]["kernel"]
   )
 
 
-def test_metrics_are_means_since_the_last_line(uninterrupted):
-  directory, _ = uninterrupted
-  lines = (directory / "metrics.jsonl").read_text().splitlines()
-  lines = [json.loads(line) for line in lines]
+def test_a_run_that_goes_on_keeps_its_key(uninterrupted, tmp_path):
+  train(tmp_path, num_steps=3)
+  assert_same(train(tmp_path, seed=1), uninterrupted[1])
+
+
+def test_metrics_are_means_since_the_last_line(tmp_path, capsys):
+  train(tmp_path, log_every=2)
+  lines = lines_of(tmp_path)
   assert [line["step"] for line in lines] == [2, 3, 4, 6, 7]
   assert lines[0].keys() == {
     "step",
     "loss",
     "noise",
     "gradient_norm",
+    "parameter_norm",
     "seconds_per_step",
   }
   keys = [jax.random.fold_in(jax.random.key(0), step) for step in range(2)]
   noise = [jax.random.normal(key, (2, 4))[0, 0] for key in keys]
   np.testing.assert_allclose(lines[0]["noise"], np.mean(noise), rtol=1e-5)
+  printed = capsys.readouterr().out.splitlines()
+  assert printed[0].startswith("step 2/7  loss ")
+  assert printed[0].endswith(" left")
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
+class Recording:
+  """A watcher that keeps what it was told."""
+
+  def __init__(self, every):
+    self.every = every
+    self.told = []
+
+  def __call__(self, step, state, metrics):
+    assert state.step == step
+    self.told.append((step, metrics))
+
+
+def test_watchers_see_means_of_all_steps_since_they_were_called(
+  uninterrupted, tmp_path
+):
+  rare, often = Recording(5), Recording(1)
+  train(tmp_path, watchers=[rare, often], log_every=100)
+  assert [step for step, _ in often.told] == list(range(1, 8))
+  assert [step for step, _ in rare.told] == [5, 7]
+  each = [metrics["loss"] for _, metrics in often.told]
+  assert dict(enumerate(each, 1)) == losses(uninterrupted[0])
+  np.testing.assert_allclose(rare.told[0][1]["loss"], np.mean(each[:5]))
+  np.testing.assert_allclose(rare.told[1][1]["loss"], np.mean(each[5:]))
+
+
+def test_groups_of_metrics_may_be_empty(tmp_path):
+  def loss(parameters, batch, key):
+    value, _ = regression_run.loss(parameters, batch, key)
+    return value, {"loss/high": jnp.log(batch["y"][0, 0])}
+
+  train(tmp_path, step=regression_run.make_step(loss), log_every=10)
+  with np.errstate(invalid="ignore"):
+    draws = np.log([regression_run.make_batch(i)["y"][0, 0] for i in range(3)])
+  found = lines_of(tmp_path)[0].get("loss/high", np.nan)
+  np.testing.assert_allclose(found, np.nanmean(draws), rtol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient_norm"])
 def test_nan_stops_training_and_is_never_saved(tmp_path, what):
-  def poisoned(step):
-    batch = make_batch(step)
-    if step == 4:
-      batch["y"][0, 0] = np.nan
-    return batch
+  def loss(parameters, batch, key):
+    """Not finite for the fifth batch, or only its gradient."""
+    value, metrics = regression_run.loss(parameters, batch, key)
+    bad = batch["y"][0, 0] == regression_run.make_batch(4)["y"][0, 0]
+    if what == "loss":
+      return jnp.where(bad, jnp.nan, value), metrics
+    # Its root is finite at zero, unlike the slope of its root.
+    zero = 0.0 * parameters["layer"]["kernel"][0, 0]
+    return value + jnp.sqrt(jnp.where(bad, zero, 1.0)), metrics
 
-  def loss_of_finite(parameters, batch, key):
-    """Finite where the targets are not, but not its gradient."""
-    value, metrics = loss(parameters, batch, key)
-    return jnp.where(jnp.isnan(value), 1.0, value), metrics
-
-  with pytest.raises(FloatingPointError, match="nan.*step 6.*is kept"):
-    train(
-      tmp_path,
-      poisoned,
-      loss if what == "loss" else loss_of_finite,
-      log_every=100,
-    )
+  with pytest.raises(
+    training.NonFiniteError,
+    match=f"step 5, but.*{what} is nan.*ids song-4-a, song-4-b[.].*stay",
+  ):
+    train(tmp_path, step=regression_run.make_step(loss), log_every=100)
   assert steps_saved(tmp_path) == [3]
-  kernel = loop.restore_average(tmp_path)["layer"]["kernel"]
+  kernel = training.restore_average(tmp_path)["layer"]["kernel"]
   assert np.isfinite(kernel).all()
 
 
-@pytest.mark.parametrize("name", ["missing", "."])
-def test_where_there_is_no_checkpoint_there_is_an_error(tmp_path, name):
-  with pytest.raises(ValueError, match=str(tmp_path)):
-    loop.restore_average(tmp_path / name)
+def test_nan_in_a_batch_is_named_before_it_is_used(tmp_path):
+  def poisoned(step):
+    batch = regression_run.make_batch(step)
+    if step == 4:
+      batch["y"][1, 0] = np.nan
+    return batch
+
+  with pytest.raises(
+    training.NonFiniteError, match="'y'.*step 5, found nan in ids song-4-b[.]"
+  ):
+    train(tmp_path, training.StepIndexed(poisoned))
+  assert steps_saved(tmp_path) == [3]
 
 
-def test_batches_come_in_order_however_long_they_take():
-  def slow(step):
-    time.sleep(0.02 * (step % 2))
-    return {"x": np.full(1, step)}
+def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
+  def step(state, batch, key):
+    """Its metrics tell nothing."""
+    state, _ = regression_run.STEP(state, batch, key)
+    bad = jnp.where(state.step == 5, jnp.nan, 1.0)
+    parameters = jax.tree.map(lambda x: x * bad, state.parameters)
+    return state.replace(parameters=parameters), {"loss": jnp.float32(1.0)}
 
-  batches = list(loop.prefetched(slow, 3, 8))
-  assert [int(b["x"][0]) for b in batches] == [3, 4, 5, 6, 7]
-
-
-@pytest.mark.parametrize(("first", "last"), [(5, 5), (0, 1), (7, 5)])
-def test_prefetching_asks_for_nothing_more(first, last):
-  asked = []
-
-  def record(step):
-    asked.append(step)
-    return {}
-
-  assert len(list(loop.prefetched(record, first, last))) == len(asked)
-  assert asked == list(range(first, last))
+  with pytest.raises(
+    training.NonFiniteError, match="after step 6,.*layer/kernel"
+  ):
+    train(tmp_path, step=step)
+  assert steps_saved(tmp_path) == [3]
 
 
-def test_batches_are_made_ahead_in_another_thread():
-  made = [threading.Event() for _ in range(4)]
-  threads = set()
+@struct.dataclass
+class TwoNetworks:
+  """A state as of adversarial training."""
 
-  def record(step):
-    threads.add(threading.get_ident())
-    made[step].set()
-    return {}
-
-  batches = loop.prefetched(record, 0, 4, ahead=2)
-  next(batches)
-  # The first is in use: the second and the third are on their way.
-  assert made[1].wait(5) and made[2].wait(5) and not made[3].is_set()
-  assert threading.get_ident() not in threads
-  assert len(list(batches)) == 3
+  step: jax.Array
+  generator: dict
+  discriminator: dict
+  optimizers: dict
 
 
-def test_an_error_in_a_batch_is_raised():
-  def broken(step):
-    raise OSError("disk")
+def test_any_state_goes_through_the_loop(tmp_path):
+  rates = {"generator": optax.sgd(0.1), "discriminator": optax.adam(0.1)}
 
-  with pytest.raises(OSError, match="disk"):
-    list(loop.prefetched(broken, 0, 3))
+  def make():
+    networks = {name: {"w": jnp.zeros(3)} for name in rates}
+    return TwoNetworks(
+      step=jnp.zeros((), jnp.int32),
+      optimizers={name: rates[name].init(networks[name]) for name in rates},
+      **networks,
+    )
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def step(state, batch, key):
+    del key
+    networks, optimizers, metrics = {}, {}, {}
+    for name, optimizer in rates.items():
+      value, gradients = jax.value_and_grad(
+        lambda network: jnp.sum((network["w"] - batch["x"].mean()) ** 2)
+      )(getattr(state, name))
+      with jax.numpy_dtype_promotion("standard"):
+        updates, optimizers[name] = optimizer.update(
+          gradients, state.optimizers[name]
+        )
+      networks[name] = optax.apply_updates(getattr(state, name), updates)
+      metrics[f"{name}_loss"] = value
+    return TwoNetworks(
+      step=state.step + 1, optimizers=optimizers, **networks
+    ), metrics
+
+  whole = train(tmp_path / "whole", step=step, state=make())
+  for steps in (4, 7):
+    parts = train(tmp_path / "parts", step=step, state=make(), num_steps=steps)
+  assert_same(parts, whole)
+  assert isinstance(parts, TwoNetworks)
+  assert float(whole.generator["w"][0]) != 0.0
+
+
+def attempts(*arguments):
+  """Makes runs one after the other, each in a process; gives exit codes."""
+  result = subprocess.run(
+    [sys.executable, PROGRAM, json.dumps(arguments)],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+  *lines, codes = result.stdout.splitlines()
+  return json.loads(codes), lines, result.stderr
+
+
+def test_a_run_killed_at_any_moment_goes_on_with_bit_identical_losses(tmp_path):
+  whole, killed = tmp_path / "whole", tmp_path / "killed"
+  kills = [
+    ("step", 2),  # Nothing has been saved.
+    ("save begun", 3),  # While it is written by another thread.
+    ("step", 4),  # Soon after, while it may still be written.
+    ("written", 6),  # Before what is written has its name.
+    ("step", 8),
+    ("save begun", 9),
+    ("written", 10),  # In the last step.
+  ]
+  codes, _, errors = attempts(
+    [str(whole), 10],
+    *([str(killed), 10, signal.SIGKILL, *kill] for kill in kills),
+    [str(killed), 10],
+  )
+  assert codes == [0, *[-signal.SIGKILL] * len(kills), 0], errors
+  assert len(losses(whole)) == 10
+  assert losses(killed) == losses(whole)
+  assert steps_saved(killed) == [9, 10]
+  # Nothing half-written is left.
+  assert {p.name for p in killed.iterdir()} == {"9", "10", "metrics.jsonl"}
+
+
+def test_sigterm_saves_and_the_run_goes_on_with_bit_identical_losses(tmp_path):
+  whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+  codes, lines, errors = attempts(
+    [str(whole), 10],
+    [str(stopped), 10, signal.SIGTERM, "step", 1],
+    [str(stopped), 10, signal.SIGINT, "step", 5],
+    [str(stopped), 10],
+  )
+  assert codes == [0, 128 + signal.SIGTERM, 128 + signal.SIGINT, 0], errors
+  assert losses(stopped) == losses(whole)
+  assert any(
+    line.startswith("Stopped by SIGTERM at step 4") and str(stopped) in line
+    for line in lines
+  )
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+  def step(state, batch, key):
+    if int(state.step) == 4:
+      os.kill(os.getpid(), signal.SIGINT)
+      os.kill(os.getpid(), signal.SIGINT)
+    return regression_run.STEP(state, batch, key)
+
+  with pytest.raises(KeyboardInterrupt):
+    train(tmp_path, step=step)
+  assert steps_saved(tmp_path) == [3]
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -66,16 +66,18 @@ def trained(request):
   )
   before = steps.TrainState.create(parameters, optimizer)
   objective = models.Objective(loss=loss, noise_draws=2)
-  step = functools.partial(
-    steps.train_step,
-    key=jax.random.key(1),
-    loss=functools.partial(model.loss, objective=objective),
-    optimizer=optimizer,
-    ema_decay=0.9,
+  step = jax.jit(
+    functools.partial(
+      steps.train_step,
+      loss=functools.partial(model.loss, objective=objective),
+      optimizer=optimizer,
+      ema_decay=0.9,
+    ),
+    donate_argnums=0,
   )
   state, history = jax.tree.map(jnp.copy, before), []
   for _ in range(NUM_STEPS):
-    state, metrics = step(state, batch)
+    state, metrics = step(state, batch, jax.random.key(1))
     history.append(metrics)
   return before, state, {k: [m[k] for m in history] for k in history[0]}
 
@@ -90,7 +92,11 @@ def test_the_loss_of_one_batch_falls(trained):
 def test_metrics_are_the_model_s_and_the_step_s(trained):
   _, _, metrics = trained
   levels = {f"x0_error/{level}" for level in ("low", "medium", "high")}
-  assert metrics.keys() == levels | {"loss", "gradient_norm"}
+  assert metrics.keys() == levels | {
+    "loss",
+    "gradient_norm",
+    "parameter_norm",
+  }
   assert min(metrics["gradient_norm"]) > 0
 
 
@@ -151,3 +157,101 @@ def test_one_step_is_gradient_descent_and_its_average():
   np.testing.assert_allclose(state.average["w"], w - 0.9 * 0.5 * x, rtol=1e-6)
   assert (int(state.step), float(metrics["loss"])) == (1, 11.0)
   assert float(metrics["gradient_norm"]) == 5.0
+  assert float(metrics["parameter_norm"]) == pytest.approx(5.0**0.5)
+
+
+def test_without_an_average_none_is_kept():
+  optimizer = optax.sgd(0.5)
+  parameters = {"w": jnp.ones(2)}
+  before = steps.TrainState.create(parameters, optimizer, keep_average=False)
+  after, _ = steps.train_step(
+    before,
+    {"x": jnp.ones(2)},
+    jax.random.key(0),
+    loss=lambda parameters, batch, key: (jnp.sum(parameters["w"]), {}),
+    optimizer=optimizer,
+  )
+  assert before.average is after.average is None
+
+
+def masked_regression(parameters, batch, key):
+  """A mean over valid frames, as the models' losses are."""
+  del key
+  error = (batch["x"] @ parameters["w"] - batch["y"]) ** 2
+  mask = batch.get("targets_mask", jnp.ones(error.shape, bool))
+  mean = jnp.sum(jnp.where(mask, error, 0.0)) / jnp.sum(mask, dtype=jnp.float32)
+  return mean, {"first": mean}
+
+
+def regression_batch(masked):
+  rng = np.random.default_rng(0)
+  batch = {
+    "x": rng.normal(size=(8, 5, 3)).astype(np.float32),
+    "y": rng.normal(size=(8, 5)).astype(np.float32),
+  }
+  if masked:
+    # Some parts have many valid frames, some few.
+    batch["targets_mask"] = np.arange(5) < rng.integers(1, 6, (8, 1))
+  return batch
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_micro_batches_give_the_update_of_the_whole_batch(masked):
+  optimizer = optax.adam(0.1)
+
+  def updated(micro_batches):
+    start = {"w": jnp.asarray([1.0, -2.0, 3.0])}
+    step = jax.jit(
+      functools.partial(
+        steps.train_step,
+        loss=masked_regression,
+        optimizer=optimizer,
+        micro_batches=micro_batches,
+      )
+    )
+    state = steps.TrainState.create(start, optimizer)
+    return step(state, regression_batch(masked), jax.random.key(0))
+
+  whole, whole_metrics = updated(1)
+  for micro_batches in (2, 4, 8):
+    state, metrics = updated(micro_batches)
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-5), state, whole
+    )
+    for name in ("loss", "first", "gradient_norm", "parameter_norm"):
+      np.testing.assert_allclose(
+        metrics[name], whole_metrics[name], rtol=1e-5, err_msg=name
+      )
+
+
+def test_each_micro_batch_draws_its_own_noise():
+  def drawn(parameters, batch, key):
+    noise = jax.random.normal(key)
+    return jnp.sum(parameters["w"]) * 0.0, {"square": noise**2, "noise": noise}
+
+  optimizer = optax.sgd(0.1)
+  state = steps.TrainState.create({"w": jnp.ones(2)}, optimizer)
+  batch = {"x": jnp.ones((4, 1))}
+  _, metrics = steps.train_step(
+    state,
+    batch,
+    jax.random.key(0),
+    loss=drawn,
+    optimizer=optimizer,
+    micro_batches=4,
+  )
+  # The mean of squares exceeds the square of the mean unless all are equal.
+  assert metrics["square"] > metrics["noise"] ** 2 + 1e-3
+
+
+def test_a_batch_that_does_not_divide_is_an_error():
+  optimizer = optax.sgd(0.1)
+  with pytest.raises(ValueError, match="micro_batches = 3 parts, got 8"):
+    steps.train_step(
+      steps.TrainState.create({"w": jnp.ones(3)}, optimizer),
+      regression_batch(masked=True),
+      jax.random.key(0),
+      loss=masked_regression,
+      optimizer=optimizer,
+      micro_batches=3,
+    )

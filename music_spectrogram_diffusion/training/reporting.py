@@ -1,0 +1,212 @@
+"""What a run says: lines in the terminal and a file, and to those who watch."""
+
+from collections.abc import Callable, Mapping, Sequence
+import json
+import math
+import pathlib
+import time
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+
+from music_spectrogram_diffusion.training import sources
+
+Metrics = dict[str, float]
+
+METRICS_FILE = "metrics.jsonl"
+
+
+@runtime_checkable
+class Watcher(Protocol):
+  """Looks at a run now and then: writes summaries, evaluates, renders.
+
+  Attributes:
+    every: Steps from one call to the next.
+  """
+
+  every: int
+
+  def __call__(self, step: int, state: Any, metrics: Metrics) -> None:
+    """Looks at a run after `step`, a multiple of `every` or the last step.
+
+    Args:
+      step: Number of updates made.
+      state: The state after them; not to be kept, its buffers are reused.
+      metrics: Means of the metrics of all steps since the last call, or since
+        this process began, with `seconds_per_step`, which does not count the
+        time of watchers and of saving.
+    """
+
+
+class _Window:
+  """What somebody has not been told yet."""
+
+  def __init__(self, every: int, tell: Callable[[int, Any, Metrics], None]):
+    self.every = every
+    self.tell = tell
+    self.metrics: list[Mapping[str, float]] = []
+    self.seconds = 0.0
+
+  def means(self) -> Metrics:
+    """Means of each metric, over the steps that have it; the loss first."""
+    means = {}
+    names = dict.fromkeys(name for step in self.metrics for name in step)
+    for name in sorted(names, key=lambda name: name != "loss"):
+      values = [step.get(name, math.nan) for step in self.metrics]
+      values = [value for value in values if math.isfinite(value)]
+      if values:
+        means[name] = math.fsum(values) / len(values)
+    return means | {"seconds_per_step": self.seconds / len(self.metrics)}
+
+
+class Report:
+  """Collects the metrics of steps, and tells means of them when it is time.
+
+  Metrics stay on the device until then. Each has to be finite, but for those
+  with a slash in their name, as `loss/high`: a part of which there may have
+  been nothing in a batch is NaN, and does not count in the mean.
+
+  Args:
+    directory: Where `metrics.jsonl` is appended to.
+    first: Step that the run goes on from. Later lines, which a killed process
+      wrote after it had saved, are dropped.
+    last: Step that the run stops at.
+    log_every: Steps from one line to the next.
+    watchers: Called in this order.
+  """
+
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    first: int,
+    last: int,
+    *,
+    log_every: int,
+    watchers: Sequence[Watcher] = (),
+  ):
+    self._directory = directory
+    self._last = last
+    self._log = _Window(log_every, self._write)
+    self._windows = [
+      self._log,
+      *(_Window(watcher.every, watcher) for watcher in watchers),
+    ]
+    self._pending: list[tuple[int, Any, Any]] = []
+    self._is_first_host = jax.process_index() == 0
+    if self._is_first_host:
+      _drop_lines_after(directory / METRICS_FILE, first)
+    self._logged_at = (first, time.monotonic())
+    self.resume()
+
+  def resume(self) -> None:
+    """Counts the time of steps from here on."""
+    self._since = time.monotonic()
+
+  def say(self, line: str) -> None:
+    """Prints a line, on one of the hosts."""
+    if self._is_first_host:
+      print(line, flush=True)
+
+  def add(self, step: int, metrics: Mapping[str, jax.Array], ids: Any) -> None:
+    """Notes the metrics of a step that may still be running."""
+    self._pending.append((step, metrics, ids))
+
+  def after(self, step: int, state: Any, *, saving: bool) -> None:
+    """Tells everybody for whom it is time.
+
+    Args:
+      step: The last step that was added.
+      state: Its state.
+      saving: Whether the state is going to be saved: metrics are looked at and
+        logged before.
+
+    Raises:
+      sources.NonFiniteError: A metric of a step is not finite.
+    """
+    due = [
+      window
+      for window in self._windows
+      if step % window.every == 0
+      or step == self._last
+      or (saving and window is self._log)
+    ]
+    if not due:
+      return
+    self._fetch()
+    for window in due:
+      if window.metrics:
+        window.tell(step, state, window.means())
+        window.metrics, window.seconds = [], 0.0
+    self.resume()
+
+  def _fetch(self) -> None:
+    """Waits for the steps noted so far, and looks at their metrics."""
+    pending, self._pending = self._pending, []
+    fetched = jax.device_get([metrics for _, metrics, _ in pending])
+    seconds = time.monotonic() - self._since
+    self.resume()
+    found = [
+      {name: float(value) for name, value in metrics.items()}
+      for metrics in fetched
+    ]
+    for (step, _, ids), metrics in zip(pending, found, strict=True):
+      self._check(step, metrics, ids)
+    for window in self._windows:
+      window.metrics += found
+      window.seconds += seconds
+
+  def _check(self, step: int, metrics: Metrics, ids: Any) -> None:
+    wrong = [
+      f"{name} is {value}"
+      for name, value in metrics.items()
+      if not math.isfinite(value) and "/" not in name
+    ]
+    if wrong:
+      raise sources.NonFiniteError(
+        f"Expected finite numbers at step {step}, but {', '.join(wrong)}, with"
+        f" {sources.describe_ids(ids)}. Checkpoints in {self._directory} stay;"
+        " lower the learning rate or look at the data."
+      )
+
+  def _write(self, step: int, state: Any, means: Metrics) -> None:
+    """Appends a line of the file, and prints one with the time left."""
+    del state
+    if not self._is_first_host:
+      return
+    with (self._directory / METRICS_FILE).open("a") as file:
+      file.write(json.dumps({"step": step} | means) + "\n")
+    now = time.monotonic()
+    logged_step, logged_time = self._logged_at
+    self._logged_at = step, now
+    left_s = (self._last - step) * (now - logged_time) / (step - logged_step)
+    values = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
+    self.say(f"step {step}/{self._last}  {values}  {_duration(left_s)} left")
+
+
+def _duration(seconds: float) -> str:
+  """A time left in the two largest units that matter."""
+  minutes = round(seconds / 60)
+  if minutes < 1:
+    return f"{seconds:.0f} s"
+  if minutes < 60:
+    return f"{minutes} min"
+  hours, minutes = divmod(minutes, 60)
+  if hours < 48:
+    return f"{hours} h {minutes} min"
+  return f"{hours // 24} d {hours % 24} h"
+
+
+def _drop_lines_after(path: pathlib.Path, step: int) -> None:
+  """Leaves the lines of steps up to `step`, and none that is cut off."""
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text().splitlines():
+    try:
+      if json.loads(line)["step"] <= step:
+        kept.append(f"{line}\n")
+    except (json.JSONDecodeError, KeyError, TypeError):
+      continue
+  partial = path.with_suffix(".partial")
+  partial.write_text("".join(kept))
+  partial.replace(path)
