@@ -33,6 +33,8 @@ class NetworkConfig:
       and no noise time, plain sinusoids as positions, and an encoder that does
       not mask its padding.
     dtype: Name of the dtype of the computation; parameters are float32.
+    remat: Whether the gradient computes a layer's activations again instead of
+      keeping them: a third more work, memory for one layer instead of all.
   """
 
   emb_dim: int
@@ -50,6 +52,7 @@ class NetworkConfig:
   scale_logits: bool = False
   autoregressive: bool = False
   dtype: str = "float32"
+  remat: bool = False
 
   def __post_init__(self):
     if self.relative_time and self.max_notes is None:

@@ -34,8 +34,7 @@ class DecoderLayer(nn.Module):
     bias: Float[Array, "batch heads frames keys"] | None = None,
     condition: Float[Array, "batch cond_dim"] | None = None,
     self_mask: Bool[Array, "1 frames past"] | None = None,
-    *,
-    deterministic: bool,
+    deterministic: bool = True,
   ) -> Float[Array, "batch frames emb_dim"]:
     """Decodes; without a `condition` there is no FiLM."""
     config = self.config
@@ -143,14 +142,16 @@ class Decoder(nn.Module):
       config.segment_frames, config.emb_dim, config.dtype, name="Embed_0"
     )(jnp.arange(inputs.shape[1]))
     x = dropout(x, deterministic)
+    layer = layers.rematerialized(DecoderLayer, config.remat)
     for i in range(config.num_decoder_layers):
-      x = DecoderLayer(config, name=f"layers_{i}")(
+      x = layer(config, name=f"layers_{i}")(
         x,
         keys,
         mask,
         None if bias is None else bias[i],
         condition,
-        deterministic=deterministic,
+        None,
+        deterministic,
       )
     return _project_out(
       x, self.num_outputs * inputs.shape[-1], dropout, deterministic
@@ -210,8 +211,11 @@ class AutoregressiveDecoder(nn.Module):
     )(previous)
     positions = layers.sinusoids(frames.astype(jnp.float32), config.emb_dim)
     x = dropout(x + positions.astype(config.dtype), deterministic)
+    # What is cached is not differentiated.
+    remat = config.remat and not self.decode
+    layer = layers.rematerialized(DecoderLayer, remat)
     for i in range(config.num_decoder_layers):
-      x = DecoderLayer(config, self.decode, name=f"layers_{i}")(
-        x, keys, mask, self_mask=self_mask[None], deterministic=deterministic
+      x = layer(config, self.decode, name=f"layers_{i}")(
+        x, keys, mask, None, None, self_mask[None], deterministic
       )
     return _project_out(x, previous.shape[-1], dropout, deterministic)

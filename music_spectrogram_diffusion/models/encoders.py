@@ -20,7 +20,6 @@ class EncoderLayer(nn.Module):
     self,
     x: Float[Array, "batch length emb_dim"],
     mask: Bool[Array, "batch #length length"],
-    *,
     deterministic: bool,
   ) -> Float[Array, "batch length emb_dim"]:
     config = self.config
@@ -59,10 +58,9 @@ class EncoderStack(nn.Module):
     dropout = layers.Dropout(config.dropout_rate)
     mask = valid[:, :, None] & valid[:, None, :]
     x = dropout(x, deterministic)
+    layer = layers.rematerialized(EncoderLayer, config.remat)
     for i in range(self.num_layers):
-      x = EncoderLayer(config, name=f"layers_{i}")(
-        x, mask, deterministic=deterministic
-      )
+      x = layer(config, name=f"layers_{i}")(x, mask, deterministic)
     x = layers.RMSNorm(config.dtype, name="encoder_norm")(x)
     return dropout(x, deterministic)
 
