@@ -51,6 +51,57 @@ def warm_up_then_decay(
   return learning_rate
 
 
+def constant(value: float, *, warmup_steps: int = 0) -> optax.Schedule:
+  """Learning rate: linearly up to `value`, then constant.
+
+  Args:
+    value: Learning rate after the warm-up.
+    warmup_steps: Steps over which it rises; the first already moves.
+
+  Returns:
+    A function of the step.
+  """
+
+  def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
+    done = jnp.asarray(step + 1, jnp.float32)
+    return value * jnp.minimum(1.0, done / max(warmup_steps, 1))
+
+  return learning_rate
+
+
+def inverse_square_root(
+  peak: float, *, warmup_steps: int = 10_000, linear: bool = True
+) -> optax.Schedule:
+  """Learning rate: up to `peak`, then falling with the root of the step.
+
+  Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 5.3; T5 was
+  trained with a peak of 0.01 and a warm-up that is constant (Raffel et al.
+  2020, section 3.1.2).
+
+  Args:
+    peak: Highest learning rate, that of the step `warmup_steps`.
+    warmup_steps: Steps before it falls, at least 1.
+    linear: Whether the rate rises until then, or has been at the peak.
+
+  Returns:
+    A function of the step.
+
+  Raises:
+    ValueError: There is no warm-up.
+  """
+  if warmup_steps < 1:
+    raise ValueError(
+      f"Expected warmup_steps of at least 1, got {warmup_steps}."
+    )
+
+  def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
+    done = jnp.asarray(step + 1, jnp.float32) / warmup_steps
+    rising = jnp.minimum(1.0, done) if linear else 1.0
+    return peak * rising / jnp.sqrt(jnp.maximum(done, 1.0))
+
+  return learning_rate
+
+
 def is_weight_matrix(parameters: dict[str, Any]) -> dict[str, Any]:
   """Marks what weight decay applies to: kernels, no tables or scales."""
   return traverse_util.path_aware_map(
@@ -82,12 +133,65 @@ def adamw(
   )
 
 
-def adafactor(
-  learning_rate: optax.ScalarOrSchedule = 1e-3, *, decay_rate: float = 0.8
+def adam(
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-  """Adafactor with the paper's settings.
+  """Adam, behind a clip of the global gradient norm where one is given.
 
-  Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235: factored second
-  moments, updates relative to the size of a parameter and clipped at 1.
+  Kingma and Ba 2015, https://arxiv.org/abs/1412.6980.
   """
-  return optax.adafactor(learning_rate, decay_rate=decay_rate)
+  adam = optax.adam(learning_rate, b1=b1, b2=b2)
+  if clip_norm is None:
+    return adam
+  return optax.chain(optax.clip_by_global_norm(clip_norm), adam)
+
+
+def adafactor(
+  learning_rate: optax.ScalarOrSchedule = 1e-3,
+  *,
+  decay_rate: float = 0.8,
+  step_offset: int = 0,
+  multiply_by_parameter_scale: bool = True,
+  clipping_threshold: float | None = 1.0,
+  min_dim_size_to_factor: int = 128,
+  momentum: float | None = None,
+  weight_decay: float | None = None,
+) -> optax.GradientTransformation:
+  """Adafactor, by default with the paper's settings, which are those of T5X.
+
+  Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235. All parameters here
+  have at most two axes, where the rules of T5X for the axes to factor over
+  come down to their lengths, too.
+
+  Args:
+    learning_rate: Size of an update, relative to that of the parameter.
+    decay_rate: The average of squared gradients forgets in step n, from 1, all
+      but 1 - n^-decay_rate of what it was.
+    step_offset: Taken from the step there; for fine-tuning, where a trained
+      optimizer state is gone on with.
+    multiply_by_parameter_scale: Whether updates are relative to the root mean
+      square of the parameter, at least 1e-3, or absolute.
+    clipping_threshold: Greatest root mean square of an update, in learning
+      rates; None for none.
+    min_dim_size_to_factor: Matrices with a side shorter than this keep the
+      average for each element, others for rows and columns only.
+    momentum: Weight of the updates before; None for none, without memory.
+    weight_decay: Share of a parameter that each step takes away.
+
+  Returns:
+    The optimizer.
+  """
+  return optax.adafactor(
+    learning_rate,
+    decay_rate=decay_rate,
+    decay_offset=step_offset,
+    multiply_by_parameter_scale=multiply_by_parameter_scale,
+    clipping_threshold=clipping_threshold,
+    min_dim_size_to_factor=min_dim_size_to_factor,
+    momentum=momentum,
+    weight_decay_rate=weight_decay,
+  )

@@ -52,6 +52,44 @@ def test_a_decay_that_is_longer_than_the_run_is_an_error():
     optimizers.warm_up_then_decay(peak=1.0, num_steps=10, decay_steps=11)
 
 
+@pytest.mark.parametrize(
+  ("step", "expected"), [(0, 0.25e-3), (1, 0.5e-3), (3, 1e-3), (9999, 1e-3)]
+)
+def test_a_constant_rate_is_reached_by_a_warm_up(step, expected):
+  rate = optimizers.constant(1e-3, warmup_steps=4)
+  np.testing.assert_allclose(rate(step), expected, rtol=1e-6)
+  np.testing.assert_allclose(rate(jnp.int32(step)), expected, rtol=1e-6)
+
+
+def test_without_warm_up_a_constant_rate_is_constant():
+  rate = optimizers.constant(2e-3)
+  np.testing.assert_allclose([rate(0), rate(10**6)], 2e-3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("step", "linear", "expected"),
+  [
+    (0, True, 0.01 / 100),
+    (49, True, 0.005),
+    (0, False, 0.01),
+    (99, True, 0.01),
+    (99, False, 0.01),
+    (399, True, 0.005),
+    (9999, True, 0.001),
+    (9999, False, 0.001),
+  ],
+)
+def test_the_inverse_square_root_falls_from_its_peak(step, linear, expected):
+  rate = optimizers.inverse_square_root(0.01, warmup_steps=100, linear=linear)
+  np.testing.assert_allclose(rate(step), expected, rtol=1e-5)
+  np.testing.assert_allclose(rate(jnp.int32(step)), expected, rtol=1e-5)
+
+
+def test_the_inverse_square_root_needs_a_warm_up():
+  with pytest.raises(ValueError, match="at least 1, got 0"):
+    optimizers.inverse_square_root(0.01, warmup_steps=0)
+
+
 PARAMETERS = {
   "layer": {"kernel": jnp.full((3, 2), 2.0)},
   "norm": {"scale": jnp.ones(3)},
@@ -122,6 +160,125 @@ def test_adafactor_s_steps_are_relative_to_the_size_of_a_parameter(scale):
 def test_adafactor_keeps_rows_and_columns_of_large_matrices_only():
   state = optimizers.adafactor().init(jnp.zeros((256, 512)))
   assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 256 * 512 / 100
+
+
+class NumpyAdafactor:
+  """Algorithms 4 and 5 of Shazeer and Stern 2018, in float64.
+
+  As T5X has them: rows and columns of matrices whose sides are at least
+  `factor_from` long, and what falls in the clip of an update is its root mean
+  square.
+  """
+
+  def __init__(self, shape, factor_from):
+    self.factored = len(shape) == 2 and min(shape) >= factor_from
+    if self.factored:
+      self.rows, self.columns = np.zeros(shape[0]), np.zeros(shape[1])
+    else:
+      self.average = np.zeros(shape)
+    self.step = 0
+
+  def update(self, parameter, gradient, learning_rate):
+    self.step += 1
+    keep = 1.0 - self.step**-0.8
+    squared = gradient**2 + 1e-30
+    if self.factored:
+      self.rows = keep * self.rows + (1 - keep) * squared.mean(axis=1)
+      self.columns = keep * self.columns + (1 - keep) * squared.mean(axis=0)
+      second = np.outer(self.rows, self.columns) / self.rows.mean()
+    else:
+      self.average = keep * self.average + (1 - keep) * squared
+      second = self.average
+    update = gradient / np.sqrt(second)
+    update /= max(1.0, np.sqrt(np.mean(update**2)))
+    scale = max(1e-3, np.sqrt(np.mean(parameter**2)))
+    return parameter - learning_rate * scale * update
+
+
+def test_adafactor_follows_its_definition_step_for_step():
+  shapes = {
+    "wide": (10, 12),
+    "tall": (14, 9),
+    "narrow": (40, 5),
+    "scale": (12,),
+  }
+  rng = np.random.default_rng(0)
+  exact = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+  exact["scale"] *= 1e-4  # Below the least size.
+  references = {
+    name: NumpyAdafactor(shape, 8) for name, shape in shapes.items()
+  }
+  optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=8)
+  ours = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), exact)
+  state, update = optimizer.init(ours), jax.jit(optimizer.update)
+  for step in range(12):
+    # Sizes of gradients differ by orders of magnitude from step to step.
+    gradients = {
+      name: 10.0 ** -(step % 5) * rng.normal(size=shape)
+      for name, shape in shapes.items()
+    }
+    updates, state = update(
+      jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradients),
+      state,
+      ours,
+    )
+    ours = optax.apply_updates(ours, updates)
+    for name, reference in references.items():
+      exact[name] = reference.update(exact[name], gradients[name], 1e-2)
+      np.testing.assert_allclose(
+        ours[name], exact[name], rtol=1e-5, atol=1e-7, err_msg=name
+      )
+
+
+def test_adafactor_is_t5x_s_step_for_step():
+  t5x = pytest.importorskip("t5x.adafactor", reason="needs a t5x checkout")
+  rng = np.random.default_rng(0)
+  shapes = {"kernel": (130, 140), "table": (150, 128), "scale": (130,)}
+  ours = {
+    name: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    for name, shape in shapes.items()
+  }
+  theirs = ours
+  optimizer = optimizers.adafactor(1e-3)
+  reference = t5x.Adafactor(
+    learning_rate=1e-3,
+    decay_rate=0.8,
+    step_offset=0,
+    logical_factor_rules=t5x.standard_logical_factor_rules(),
+  )
+  state, reference_state = optimizer.init(ours), reference.init_state(ours)
+  for _ in range(5):
+    gradients = {
+      name: jnp.asarray(rng.normal(size=shape), jnp.float32)
+      for name, shape in shapes.items()
+    }
+    updates, state = optimizer.update(gradients, state, ours)
+    ours = optax.apply_updates(ours, updates)
+    theirs, reference_state = reference.apply_gradient(
+      reference.hyper_params, theirs, reference_state, gradients
+    )
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, theirs
+    )
+
+
+def test_adam_makes_unit_steps_behind_a_clip():
+  gradients = {"a": jnp.full(1, 300.0), "b": jnp.full(1, -400.0)}
+  parameters = jax.tree.map(jnp.zeros_like, gradients)
+  for clip in (None, 1.0):
+    optimizer = optimizers.adam(0.5, clip_norm=clip)
+    updates, state = optimizer.update(
+      gradients, optimizer.init(parameters), parameters
+    )
+    np.testing.assert_allclose(updates["a"], -0.5, rtol=1e-4)
+    np.testing.assert_allclose(updates["b"], 0.5, rtol=1e-4)
+    (largest,) = {
+      float(jnp.max(leaf))
+      for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+      if "mu" in jax.tree_util.keystr(path) and "a" in str(path[-1])
+    }
+    # The first moment has a tenth of the gradient, of norm 500 unless clipped.
+    assert largest == pytest.approx(30.0 if clip is None else 0.06, rel=1e-5)
 
 
 def test_an_optimizer_takes_a_schedule():
