@@ -22,14 +22,22 @@ from music_spectrogram_diffusion.inverter.losses import (
   stft_distance,
 )
 from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
+from music_spectrogram_diffusion.inverter.seanet import SeaNet
+from music_spectrogram_diffusion.inverter.streaming import (
+  Generator,
+  NeuralInverter,
+)
 
 __all__ = [
   "DiscriminatorConfig",
   "Discriminators",
+  "Generator",
   "GriffinLim",
   "Inverter",
   "LossWeights",
+  "NeuralInverter",
   "OnnxInverter",
+  "SeaNet",
   "adversarial_loss",
   "check_log_mel",
   "cut_into_blocks",

@@ -1,0 +1,192 @@
+"""Any convolutional network as an inverter, in blocks that overlap.
+
+A network makes the samples of a frame from that frame and some to its sides:
+its reach. Each block is given with as many frames around it, whose samples are
+thrown away, so that joins are exact and not only inaudible.
+"""
+
+import abc
+from collections.abc import Iterable, Iterator
+import dataclasses
+import functools
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float, Float32
+import numpy as np
+
+from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion.inverter import inverter
+
+
+class Block(NamedTuple):
+  """Frames to invert, between neighbours that they depend on.
+
+  Attributes:
+    log_mel: The neighbours before, the block, and the neighbours after it;
+      fewer neighbours at both ends of a song.
+    start: Number of neighbours before.
+    num_frames: Frames of the block itself.
+  """
+
+  log_mel: Float32[np.ndarray, "frames mel_bins"]
+  start: int
+  num_frames: int
+
+
+def cut_into_overlapping_blocks(
+  chunks: Iterable[Float32[np.ndarray, "_ mel_bins"]],
+  *,
+  sizes: tuple[int, ...],
+  before: int,
+  after: int,
+) -> Iterator[Block]:
+  """Cuts frames into blocks as soon as all that they depend on is there.
+
+  Args:
+    chunks: Consecutive frames, any number at a time.
+    sizes: The smallest and the largest number of frames of a block, or one for
+      both. The first block has the smallest; the last may be shorter.
+    before: Neighbours that a block has before it.
+    after: Neighbours that a block has after it.
+
+  Yields:
+    Consecutive blocks; together they hold every frame once.
+  """
+  smallest, largest = min(sizes), max(sizes)
+  held = None  # Neighbours before the next block, and all after them.
+  start, size = 0, smallest
+  for chunk in chunks:
+    held = chunk if held is None else np.concatenate([held, chunk])
+    while len(held) - start - after >= smallest:
+      num_frames = min(size, len(held) - start - after)
+      yield Block(held[: start + num_frames + after], start, num_frames)
+      held = held[max(0, start + num_frames - before) :]
+      start, size = min(before, start + num_frames), largest
+  while held is not None and len(held) > start:
+    num_frames = min(size, len(held) - start)
+    yield Block(held[: start + num_frames + after], start, num_frames)
+    held = held[max(0, start + num_frames - before) :]
+    start, size = min(before, start + num_frames), largest
+
+
+class BlockInverter(abc.ABC):
+  """An `inverter.Inverter` that inverts overlapping blocks."""
+
+  config: audio.SpectrogramConfig
+
+  @property
+  @abc.abstractmethod
+  def block_sizes(self) -> tuple[int, ...]:
+    """Frames of a block; see `cut_into_overlapping_blocks`."""
+
+  @property
+  @abc.abstractmethod
+  def reach(self) -> tuple[int, int]:
+    """Frames before and after a block that its samples depend on."""
+
+  @abc.abstractmethod
+  def invert_block(self, block: Block) -> Float32[np.ndarray, " samples"]:
+    """The samples of a block's own frames."""
+
+  def __call__(
+    self, log_mel: Float[np.ndarray | Array, "frames mel_bins"]
+  ) -> Float32[np.ndarray, " samples"]:
+    """Inverts a whole spectrogram; see `inverter.Inverter`."""
+    return np.concatenate([np.zeros(0, np.float32), *self.stream([log_mel])])
+
+  def stream(
+    self, chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]]
+  ) -> Iterator[Float32[np.ndarray, "_"]]:
+    """Inverts a spectrogram while it is made; see `inverter.Inverter`."""
+    checked = (inverter.check_log_mel(chunk, self.config) for chunk in chunks)
+    before, after = self.reach
+    blocks = cut_into_overlapping_blocks(
+      checked, sizes=self.block_sizes, before=before, after=after
+    )
+    for block in blocks:
+      yield self.invert_block(block)
+
+
+@runtime_checkable
+class Generator(Protocol):
+  """A network that makes waveforms: hashable, equal when built equal."""
+
+  @property
+  def receptive_frames(self) -> tuple[int, int]:
+    """How many frames before and after a frame its samples depend on."""
+
+  def apply(
+    self,
+    parameters: Any,
+    log_mel: Float[Array, "batch frames mel_bins"],
+  ) -> Float[Array, "batch samples"]:
+    """Makes `hop_length` samples a frame."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NeuralInverter(BlockInverter):
+  """Inverts log-mel spectrograms by a generator, block by block.
+
+  Before the first frame and after the last one is silence, as far as the
+  generator sees; its own padding never shows. Blocks come in few sizes, each
+  compiled when it is first needed, and are filled up with silence. So streams
+  that are cut differently agree to rounding errors.
+
+  Attributes:
+    config: The features that are inverted.
+    generator: The network.
+    parameters: Its parameters, on the device.
+    block_sizes: Frames that are inverted at once. A stream gives samples as
+      soon as the smallest of them can be inverted.
+  """
+
+  config: audio.SpectrogramConfig
+  generator: Generator
+  parameters: Any
+  block_sizes: tuple[int, ...] = (16, 64, 256)
+
+  def __post_init__(self):
+    if not self.block_sizes or min(self.block_sizes) < 1:
+      raise ValueError(
+        f"Expected block_sizes of 1 frame or more, got {self.block_sizes}."
+      )
+    num_frames = min(self.block_sizes)
+    samples = jax.eval_shape(
+      self.generator.apply,
+      self.parameters,
+      jax.ShapeDtypeStruct((1, num_frames, self.config.n_mels), jnp.float32),
+    )
+    expected = (1, num_frames * self.config.hop_length)
+    if samples.shape != expected:
+      raise ValueError(
+        f"Expected a generator of {self.config.hop_length} samples a frame:"
+        f" {expected} from {num_frames} frames, got {samples.shape}."
+      )
+
+  @property
+  def reach(self) -> tuple[int, int]:
+    """See `BlockInverter`."""
+    return self.generator.receptive_frames
+
+  def invert_block(self, block: Block) -> Float32[np.ndarray, " samples"]:
+    """See `BlockInverter`."""
+    before, after = self.reach
+    size = min(size for size in self.block_sizes if size >= block.num_frames)
+    length = before + size + after
+    first = before - block.start
+    padded = np.pad(
+      block.log_mel,
+      ((first, length - first - len(block.log_mel)), (0, 0)),
+      constant_values=self.config.mel_range[0],
+    )
+    samples = _apply(self.generator, self.parameters, padded[None])
+    hop = self.config.hop_length
+    return np.asarray(samples)[0, before * hop :][: block.num_frames * hop]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(generator, parameters, log_mel):
+  return generator.apply(parameters, log_mel).astype(jnp.float32)
