@@ -31,6 +31,12 @@ MUST_NOT_LOAD = {
   "cli.main": HEAVY | {"jax", "numpy", "mido", "matplotlib", "rich"},
 }
 MAY_IMPORT_TENSORFLOW = {"data", "evaluation"}
+# Gin reaches the library from outside: from the verb that trains.
+MAY_NAME = {
+  ROOT / "cli" / "gin_files.py": {"gin"},
+  ROOT / "cli" / "train.py": {"gin"},
+  ROOT / "training" / "t5x_adapter.py": {"t5x"},
+}
 
 
 def imports_of(path):
@@ -100,7 +106,7 @@ def test_the_library_names_neither_gin_nor_tensorflow_nor_torch(room):
     forbidden |= TENSORFLOW_KIN
   for path in files_of(room):
     tops = {module.partition(".")[0] for module, _ in imports_of(path)}
-    assert not tops & forbidden, path
+    assert not tops & forbidden - MAY_NAME.get(path, set()), path
 
 
 @pytest.mark.parametrize("module", [*ROOMS, "cli.main"])

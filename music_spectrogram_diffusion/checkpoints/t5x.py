@@ -26,6 +26,8 @@ from music_spectrogram_diffusion.checkpoints import directory, gin_config
 from music_spectrogram_diffusion.diffusion import parameterization
 
 CONFIG = "config.gin"
+DESCRIPTION = "model.json"
+"""Beside the former where one of our models was trained: what it is."""
 STATE = "checkpoint"
 ORBAX_STATE = "state"
 
@@ -54,12 +56,13 @@ def load_t5x_checkpoint(
       model cannot follow, or parameters do not fit its sizes.
   """
   path = _find_step(Path(path).absolute())
-  beside = path / CONFIG
-  model = _read_model(beside if beside.exists() else path.parent / CONFIG)
+  model, is_ours = _find_model(path)
   shapes = traverse_util.flatten_dict(
     jax.eval_shape(model.init, jax.random.key(0)), sep="/"
   )
-  names = {_published_name(name, model): name for name in shapes}
+  names = {
+    name if is_ours else _published_name(name, model): name for name in shapes
+  }
   stored = _open_arrays(path)
   directory.check_parameters(
     {published: shapes[name] for published, name in names.items()}, stored, path
@@ -71,6 +74,21 @@ def load_t5x_checkpoint(
   return models.to_config(model), traverse_util.unflatten_dict(
     parameters, sep="/"
   )
+
+
+def _find_model(path: Path) -> tuple[_Model, bool]:
+  """What was trained, and whether it was ours: then our adapter says it."""
+  for folder in (path, path.parent):
+    if (described := folder / DESCRIPTION).is_file():
+      try:
+        return models.from_config(directory.read_json(described)), True
+      except ValueError as error:
+        raise directory.CheckpointError(
+          f"Cannot read {described}: {error}"
+        ) from error
+  beside = path / CONFIG
+  beside = beside if beside.exists() else path.parent / CONFIG
+  return _read_model(beside), False
 
 
 def _published_name(name: str, model: _Model) -> str:

@@ -16,7 +16,9 @@ from music_spectrogram_diffusion.cli import (
   export,
   info,
   models,
+  prepare,
   render,
+  train,
 )
 
 app = typer.Typer(
@@ -27,9 +29,15 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(render.render)
 app.command(no_args_is_help=True)(info.info)
+# What begins with `--gin.` is gin's to read.
+app.command(
+  no_args_is_help=True,
+  context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(train.train)
 app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")
 app.add_typer(models.app, name="models")
+app.add_typer(prepare.app, name="prepare")
 app.command()(doctor.doctor)
 
 

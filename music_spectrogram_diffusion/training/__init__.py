@@ -11,13 +11,22 @@ from music_spectrogram_diffusion.training.checkpointing import (
   restore_parameters,
 )
 from music_spectrogram_diffusion.training.interruption import Interrupted
+from music_spectrogram_diffusion.training.learners import (
+  Learner,
+  ModelLearner,
+)
 from music_spectrogram_diffusion.training.loop import train
 from music_spectrogram_diffusion.training.optimizers import (
   adafactor,
   adamw,
   warm_up_then_decay,
 )
+from music_spectrogram_diffusion.training.partitioning import (
+  Partitioner,
+  initialize_distributed,
+)
 from music_spectrogram_diffusion.training.reporting import Watcher
+from music_spectrogram_diffusion.training.run import Run, train_model
 from music_spectrogram_diffusion.training.sources import (
   BatchIterator,
   NonFiniteError,
@@ -29,17 +38,23 @@ __all__ = [
   "BatchIterator",
   "CheckpointConfig",
   "Interrupted",
+  "Learner",
+  "ModelLearner",
   "NonFiniteError",
   "OtherRunError",
+  "Partitioner",
+  "Run",
   "SaveError",
   "StepIndexed",
   "TrainState",
   "Watcher",
   "adafactor",
   "adamw",
+  "initialize_distributed",
   "restore_average",
   "restore_parameters",
   "train",
+  "train_model",
   "train_step",
   "warm_up_then_decay",
 ]

@@ -1,123 +1,95 @@
-"""Trains the embedded default model on prepared songs.
+"""What the recipe of the embedded default measures in its data.
 
-`python -m music_spectrogram_diffusion.training.default_model --data DIR --run
-DIR --steps N`: start it again with the same `--run` and it goes on.
+The run itself is `gin/aligned.gin`.
 """
 
-import argparse
-import functools
+from collections.abc import Callable, Iterable
+import contextlib
+import itertools
 import json
-import pathlib
+import os
+from pathlib import Path
 
-import jax
 from jaxtyping import Float
 import numpy as np
 
-from music_spectrogram_diffusion import audio, data, diffusion, models, notes
-from music_spectrogram_diffusion.training import (
-  checkpointing,
-  loop,
-  optimizers,
-  sources,
-)
-from music_spectrogram_diffusion.training import step as steps
+from music_spectrogram_diffusion import audio, diffusion
+from music_spectrogram_diffusion.training import sources
 
-VOCABULARY = notes.Vocabulary(velocity_bins=32)
+STATISTICS = "statistics.json"
+
 SIGMA_DATA = 0.4
 """Deviation of a bin that is left when its notes are known, of the whole."""
 
+_SMALLEST_DEVIATION = 0.02
+
 
 def bin_statistics(
-  batches: data.WindowBatches, num_batches: int = 40
+  batches: Iterable[sources.Batch], spectrogram: audio.SpectrogramConfig
 ) -> tuple[Float[np.ndarray, " mel_bins"], Float[np.ndarray, " mel_bins"]]:
-  """Mean and deviation of every mel bin of targets, on the model's scale."""
+  """Mean and deviation of every mel bin of targets, on the model's scale.
+
+  Args:
+    batches: As many as are to be looked at.
+    spectrogram: What they hold.
+  """
   frames = []
-  for step in range(num_batches):
-    batch = batches.batch(step)
-    scaled = audio.scale_log_mel(batch["targets"], batches.config, clip=True)
+  for batch in batches:
+    scaled = audio.scale_log_mel(batch["targets"], spectrogram, clip=True)
     frames.append(scaled[batch["targets_mask"]])
   frames = np.concatenate(frames)
   return frames.mean(axis=0), frames.std(axis=0)
 
 
-def default_model(
-  batches: data.WindowBatches, **network_options: int
-) -> models.DiffusionModel:
-  """The aligned model, preconditioned for what `batches` hold."""
-  mean, deviation = bin_statistics(batches)
-  return models.DiffusionModel(
-    network=models.aligned_network(**network_options),
-    vocabulary=batches.vocabulary,
-    spectrogram=batches.config,
-    parameterization=diffusion.parameterization.EDM(
-      mean=mean, deviation=np.maximum(SIGMA_DATA * deviation, 0.02)
-    ),
-    sampling=models.SamplingConfig(
-      sampler="ddim", num_steps=3, guidance_weight=1.5, end_time=0.7
-    ),
-  )
+def preconditioning(
+  source: Callable[..., sources.BatchIterator],
+  run: str | os.PathLike,
+  spectrogram: audio.SpectrogramConfig,
+  *,
+  sigma_data: float = SIGMA_DATA,
+  num_batches: int = 40,
+  batch_size: int = 8,
+) -> diffusion.parameterization.EDM:
+  """Preconditioning around the mean of a run's data.
 
+  What was measured is kept in the run's directory, so that a run that goes on
+  has the model that it began with, even when the data has grown.
 
-def main():
-  """Trains from the command line; exits 2 with one line for wrong inputs."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--data", required=True, help="prepared songs")
-  parser.add_argument("--run", type=pathlib.Path, required=True)
-  parser.add_argument("--steps", type=int, required=True)
-  parser.add_argument("--decay_steps", type=int, default=0)
-  parser.add_argument("--learning_rate", type=float, default=8e-4)
-  parser.add_argument("--batch_size", type=int, default=8)
-  parser.add_argument("--max_tokens", type=int, default=640)
-  parser.add_argument("--save_every", type=int, default=200)
-  args = parser.parse_args()
+  Args:
+    source: Of the data, as `run.train_model` takes it.
+    run: The run's directory.
+    spectrogram: What the data holds.
+    sigma_data: Deviation of a bin that the model is to predict, of the whole.
+    num_batches: How many are looked at, by each host the same.
+    batch_size: Examples of each of these.
+
+  Raises:
+    ValueError: What was measured before cannot be read.
+  """
+  path = Path(run, STATISTICS)
+  if not path.exists():
+    batches = source(batch_size=batch_size, host_index=0, host_count=1, seed=0)
+    with contextlib.ExitStack() as stack:
+      stack.callback(getattr(batches, "close", lambda: None))
+      mean, deviation = bin_statistics(
+        itertools.islice(batches, num_batches), spectrogram
+      )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    found = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    partial.write_text(json.dumps(found), "utf-8")
+    partial.replace(path)
   try:
-    _train(args)
-  except ValueError as error:
-    parser.exit(2, f"error: {error}\n")
-
-
-def _train(args: argparse.Namespace):
-  """Trains a new model, or goes on with the run that is there."""
-  batches = data.WindowBatches(
-    args.data,
-    vocabulary=VOCABULARY,
-    config=audio.SpectrogramConfig(),
-    batch_size=args.batch_size,
-    max_tokens=args.max_tokens,
+    found = json.loads(path.read_text("utf-8"))
+    mean = np.asarray(found["mean"], np.float32)
+    deviation = np.asarray(found["deviation"], np.float32)
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f"Cannot read {path}: {error!r}; remove it to measure the data again."
+    ) from error
+  return diffusion.parameterization.EDM(
+    mean=mean,
+    deviation=np.maximum(
+      np.float32(sigma_data) * deviation, _SMALLEST_DEVIATION
+    ),
   )
-  described = args.run / "model.json"
-  if described.exists():
-    model = models.from_config(json.loads(described.read_text()))
-  else:
-    model = default_model(batches)
-    args.run.mkdir(parents=True, exist_ok=True)
-    described.write_text(json.dumps(models.to_config(model), indent=2))
-  objective = models.Objective(
-    loss=diffusion.losses.output_loss, drop_context=0.25, noise_draws=2
-  )
-  schedule = optimizers.warm_up_then_decay(
-    peak=args.learning_rate,
-    num_steps=args.steps,
-    decay_steps=args.decay_steps,
-  )
-  optimizer = optimizers.adamw(schedule, weight_decay=0.01)
-  # As one program: operation by operation takes a minute longer.
-  draw = jax.jit(lambda key: models.harmonic_init(key, model))
-  step = functools.partial(
-    steps.train_step,
-    loss=functools.partial(model.loss, objective=objective),
-    optimizer=optimizer,
-  )
-  loop.train(
-    steps.TrainState.create(draw(jax.random.key(0)), optimizer),
-    jax.jit(step, donate_argnums=0),
-    sources.StepIndexed(batches.batch),
-    directory=args.run / "checkpoints",
-    num_steps=args.steps,
-    key=jax.random.key(0),
-    checkpoints=checkpointing.CheckpointConfig(save_every=args.save_every),
-  )
-
-
-if __name__ == "__main__":
-  main()
