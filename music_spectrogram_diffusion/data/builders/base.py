@@ -180,6 +180,7 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
       raise ValueError(" ".join(str(error).split())) from error
     self.problems = Problems()
     songs = self.find_songs(manual_dir, self.problems)
+    _check_some_are_there(songs, self.name, manual_dir)
     if self.NUM_SONGS is not None and len(songs) < self.NUM_SONGS:
       missing = self.NUM_SONGS - len(songs)
       self.problems.add(rules.MISSING_SONG, str(manual_dir), missing)
@@ -237,3 +238,20 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
     }
     path = epath.Path(self.data_dir) / REPORT
     path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _check_some_are_there(
+  songs: Sequence[Song], name: str, manual_dir: Path
+) -> None:
+  """Raises if no song has all its files, as in an archive without audio."""
+  missing = None
+  for song in songs:
+    absent = [path for path in song.files if not path.is_file()]
+    if not absent:
+      return
+    missing = missing or absent[0]
+  if missing:
+    raise ValueError(
+      f"Expected the files of {len(songs)} songs of {name} in {manual_dir};"
+      f" none has all of them, the first one lacks {missing}."
+    )

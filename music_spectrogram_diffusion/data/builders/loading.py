@@ -71,16 +71,16 @@ def load_audio(
     SongError: The file is missing, cut off, unreadable, of no length, silent,
       or holds values that are not finite.
   """
-  samples, rate, num_channels = _decode(Path(path))
+  decoded = _decode(Path(path))
+  samples, rate = decoded.samples, decoded.sample_rate
   if not len(samples):
     raise SongError(rules.EMPTY_AUDIO, f"{path} has no samples")
-  peak = float(np.abs(samples).max())
-  if not np.isfinite(peak):
+  if not np.isfinite(decoded.peak):
     raise SongError(rules.NOT_FINITE, f"{path} holds NaN or infinity")
-  if peak < SILENCE:
-    raise SongError(rules.SILENT, f"{path} peaks at {peak:g}")
-  problems.add(rules.MIXED_DOWN, name, num_channels > 1)
-  if np.mean(np.abs(samples) >= _FULL_SCALE) > MAX_CLIPPED:
+  if decoded.peak < SILENCE:
+    raise SongError(rules.SILENT, f"{path} peaks at {decoded.peak:g}")
+  problems.add(rules.MIXED_DOWN, name, decoded.num_channels > 1)
+  if decoded.num_clipped > MAX_CLIPPED * len(samples):
     problems.add(rules.CLIPPED, name)
   if rate != SAMPLE_RATE:
     rule = rules.RESAMPLED if rate > SAMPLE_RATE else rules.UPSAMPLED
@@ -99,7 +99,7 @@ def limit_peak(
   For sums of stems, too: a wave that is scaled keeps its shape, a clipped one
   does not.
   """
-  peak = float(np.abs(samples).max(initial=0.0))
+  peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
   if peak <= 1.0:
     return samples
   problems.add(rules.SCALED_DOWN, name)
@@ -299,32 +299,45 @@ def read_checksums(directory: Path) -> dict[Path, tuple[str, str]]:
   return checksums
 
 
-def _decode(
-  path: Path,
-) -> tuple[Float32[np.ndarray, " samples"], int, int]:
-  """Mean of the channels, the sample rate and the number of channels."""
+@dataclasses.dataclass(frozen=True)
+class _Decoded:
+  """The mean of a file's channels, and what was seen of it on the way."""
+
+  samples: Float32[np.ndarray, " samples"]
+  sample_rate: int
+  num_channels: int
+  peak: float
+  num_clipped: int
+
+
+def _decode(path: Path) -> _Decoded:
   if not path.is_file():
     raise SongError(rules.MISSING_FILE, f"{path} is missing")
   if not path.stat().st_size:
     raise SongError(rules.EMPTY_AUDIO, f"{path} has no bytes")
+  position = num_clipped = 0
+  peak = np.float32(0.0)
   try:
     with soundfile.SoundFile(path) as file:
       samples = np.empty(file.frames, np.float32)
-      position = 0
       while len(
         block := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)
       ):
         mono = block.mean(axis=1) if file.channels > 1 else block[:, 0]
         samples[position : position + len(mono)] = mono
         position += len(mono)
+        level = np.abs(mono)
+        peak = np.maximum(peak, level.max())  # NaN stays.
+        num_clipped += int(np.count_nonzero(level >= _FULL_SCALE))
       if position < len(samples):
         raise SongError(
           rules.TRUNCATED,
           f"{path} has {position} of {len(samples)} samples",
         )
-      return samples, file.samplerate, file.channels
+      rate, channels = file.samplerate, file.channels
   except (OSError, soundfile.SoundFileError) as error:
     raise SongError(rules.UNREADABLE_AUDIO, f"{path}: {error}") from error
+  return _Decoded(samples, rate, channels, float(peak), num_clipped)
 
 
 def _check_wav_length(path: Path) -> None:
