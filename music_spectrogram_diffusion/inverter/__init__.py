@@ -23,6 +23,10 @@ from music_spectrogram_diffusion.inverter.losses import (
 )
 from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
 from music_spectrogram_diffusion.inverter.seanet import SeaNet
+from music_spectrogram_diffusion.inverter.serialization import (
+  from_config,
+  to_config,
+)
 from music_spectrogram_diffusion.inverter.streaming import (
   Generator,
   NeuralInverter,
@@ -43,6 +47,8 @@ __all__ = [
   "cut_into_blocks",
   "discriminator_loss",
   "feature_matching_loss",
+  "from_config",
   "spectral_reconstruction_loss",
   "stft_distance",
+  "to_config",
 ]
