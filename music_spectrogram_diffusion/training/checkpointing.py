@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import errno
 import json
+import logging
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -65,6 +66,7 @@ class CheckpointConfig:
 
 
 _LONGEST_REASON = 300
+_LOGGER = logging.getLogger("absl")
 
 _NO_DAMAGE = (
   OtherRunError,
@@ -118,6 +120,7 @@ class Checkpoints:
     self._identity = json.loads(json.dumps(dict(identity or {})))
     self._failures = 0
     self._saving: int | None = None
+    _LOGGER.addFilter(_is_not_of_orbax)
     self._manager = self._new_manager()
 
   def __enter__(self) -> "Checkpoints":
@@ -129,6 +132,7 @@ class Checkpoints:
   def close(self) -> None:
     """Lets a save that is under way end; `wait` tells whether it did well."""
     _close(self._manager)
+    _LOGGER.removeFilter(_is_not_of_orbax)
 
   @property
   def latest_step(self) -> int | None:
@@ -174,6 +178,7 @@ class Checkpoints:
       state = jax.tree.map(_copy, state)
     self._saving = step
     try:
+      _check_room(self.directory, state)
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -244,17 +249,21 @@ class Checkpoints:
     return None
 
   def _new_manager(self) -> ocp.CheckpointManager:
+    """Clears away what was left half-written, and reads what there is."""
+    if jax.process_index() == 0:
+      for path in self.directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
     options = ocp.CheckpointManagerOptions(
       max_to_keep=self._config.keep,
       keep_period=self._config.keep_every,
-      # What a killed process left half-written.
-      cleanup_tmp_directories=True,
       enable_async_checkpointing=self._config.asynchronous,
     )
     return ocp.CheckpointManager(self.directory, options=options)
 
   def _settle(self) -> None:
     """Waits for the save before; a first failure is a warning."""
+    if self._saving is None:
+      return
     try:
       self.wait()
       self._failures = 0
@@ -454,13 +463,31 @@ def _warn_of_damage(path: pathlib.Path, error: Exception) -> None:
   )
 
 
+def _check_room(directory: pathlib.Path, state: Any) -> None:
+  """Raises OSError where a state does not fit on the disk.
+
+  It is written compressed, by about a twentieth; what is between is found when
+  it is written.
+  """
+  needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  if shutil.disk_usage(directory).free < 0.9 * needed:
+    raise OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB are needed")
+
+
 def _reason_of_failure(error: Exception, directory: pathlib.Path) -> str:
   """One line of why a save failed; a full disk is named as such."""
   text = " ".join(str(error).split()) or type(error).__name__
   if "No space left" in text or getattr(error, "errno", 0) == errno.ENOSPC:
     free_mb = shutil.disk_usage(directory).free / 1e6
-    return f"no space left on the disk ({free_mb:.0f} MB free)"
+    needed = f", {error.strerror}" if isinstance(error, OSError) else ""
+    return f"no space left on the disk: {free_mb:.1f} MB are free{needed}"
   return text[:_LONGEST_REASON]
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+  """Orbax logs, with tracebacks, what it raises as well."""
+  path = pathlib.PurePath(record.pathname)
+  return "orbax" not in path.parts or record.levelno > logging.ERROR
 
 
 def _close(manager: ocp.CheckpointManager) -> None:
