@@ -1,0 +1,338 @@
+"""Seqio tasks of prepared datasets: what the files in `tasks/` register.
+
+`add_dataset("maestro", ...)` registers a task for each of `VARIANTS`. One of
+them, `maestro_pieces`, is there to be cached; those for training and evaluation
+read its cache, or the prepared data without one. Needs TensorFlow.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import json
+import os
+from typing import Any
+
+from etils import epath
+import seqio
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from music_spectrogram_diffusion import notes as notes_lib
+from music_spectrogram_diffusion.audio import SpectrogramConfig
+from music_spectrogram_diffusion.data import preprocessors
+from music_spectrogram_diffusion.data.builders import base
+
+DATA_DIR_VARIABLE = "SPEC_DIFF_DATA_DIR"
+"""Names the environment variable that says where prepared data lie."""
+
+SPECTROGRAM = SpectrogramConfig()
+"""What all tasks' spectrograms are made with."""
+
+MIXING_TEMPERATURE = 10 / 3
+"""Datasets are mixed by their size to the power of 1 / this, as in the paper.
+"""
+
+_VOCABULARY = notes_lib.Vocabulary()
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What a task of a dataset gives.
+
+  Attributes:
+    features: Names of its output features.
+    examples: Preprocessor that makes them, given `vocabulary` (and, of pieces,
+      `problems`); None for pieces themselves.
+    of_pieces: Whether they are made of pieces, which may be cached, or of whole
+      songs.
+  """
+
+  features: tuple[str, ...]
+  examples: Callable[..., tf.data.Dataset] | None
+  of_pieces: bool = True
+
+  def output_features(
+    self, vocabulary: notes_lib.Vocabulary
+  ) -> dict[str, seqio.Feature]:
+    """The features as seqio wants them described."""
+    tokens = seqio.PassThroughVocabulary(vocabulary.num_ids, notes_lib.EOS)
+    described = {
+      name: seqio.ContinuousFeature(dtype=tf.float32, rank=2)
+      for name in self.features
+    }
+    if "inputs" in described:
+      rank = 1 if self.of_pieces else 2
+      described["inputs"] = seqio.Feature(tokens, add_eos=False, rank=rank)
+    return described
+
+
+PIECES = "pieces"
+VARIANTS = {
+  PIECES: Variant((), None),
+  "with_context_train": Variant(
+    ("inputs", "targets", "targets_context"), preprocessors.random_windows
+  ),
+  "with_context_eval": Variant(
+    ("inputs", "targets", "targets_context"), preprocessors.consecutive_windows
+  ),
+  "without_context_train": Variant(
+    ("inputs", "targets"), preprocessors.random_windows
+  ),
+  "without_context_eval": Variant(
+    ("inputs", "targets"), preprocessors.consecutive_windows
+  ),
+  "full_song": Variant(
+    ("inputs", "targets"), preprocessors.whole_songs, of_pieces=False
+  ),
+}
+"""The tasks of a dataset by the end of their names."""
+
+MIXED_VARIANTS = tuple(
+  name for name in VARIANTS if name.endswith(("_train", "_eval"))
+)
+
+
+def data_dir() -> str:
+  """Where prepared datasets are looked for.
+
+  What was given to `seqio.set_tfds_data_dir_override` (as the flag
+  `--tfds_data_dir` of `seqio_cache_tasks` does, and a run under gin), else the
+  environment variable `DATA_DIR_VARIABLE`, else where TFDS keeps datasets.
+  """
+  return (
+    seqio.LazyTfdsLoader("prepared:1.0.0").data_dir
+    or os.environ.get(DATA_DIR_VARIABLE)
+    or str(tfds.core.constants.DATA_DIR)
+  )
+
+
+class PreparedSource(seqio.DataSource):
+  """Songs of a dataset that `spec-diff prepare` has made.
+
+  The data are looked for when they are asked for, not when a task is
+  registered. Files are read one after the other, in an order that is shuffled
+  on demand, and songs one at a time.
+
+  Args:
+    dataset: Name of the dataset, and of its folder.
+    splits: Those that it has.
+    prepare: Arguments of `spec-diff prepare`, for messages.
+  """
+
+  def __init__(self, dataset: str, splits: Sequence[str], prepare: str):
+    super().__init__(splits, performs_internal_shuffling=True)
+    self._dataset = dataset
+    self._prepare = prepare
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    return False
+
+  def list_shards(self, split: str) -> Sequence[str]:
+    """The files of a split."""
+    builder = self._builder()
+    if split not in builder.info.splits:
+      raise ValueError(
+        f"Expected a split {split!r} in {builder.data_path}, found"
+        f" {', '.join(builder.info.splits) or 'none'}."
+      )
+    return [str(path) for path in builder.info.splits[split].filepaths]
+
+  def num_input_examples(self, split: str) -> int:
+    """Songs of a split."""
+    return self._builder().info.splits[split].num_examples
+
+  def num_pieces(self, split: str) -> float:
+    """Pieces of a split, about: as many as its length has."""
+    path = epath.Path(self._builder().data_path) / base.REPORT
+    seconds = json.loads(path.read_text())["audio_s"][split]
+    return seconds * SPECTROGRAM.frame_rate / preprocessors.PIECE_FRAMES
+
+  def get_dataset(
+    self,
+    split: str = "train",
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    **unused: Any,
+  ) -> tf.data.Dataset:
+    """Songs as `base.FEATURES` describes them; see `seqio.DataSource`."""
+    files = tf.data.Dataset.from_tensor_slices(self.list_shards(split))
+    if shard_info:
+      files = files.shard(shard_info.num_shards, shard_info.index)
+    if shuffle:
+      files = files.shuffle(len(self.list_shards(split)), seed)
+    features = self._builder().info.features
+    return files.flat_map(tf.data.TFRecordDataset).map(
+      features.deserialize_example
+    )
+
+  def _builder(self) -> tfds.core.DatasetBuilder:
+    folder = epath.Path(data_dir()) / self._dataset
+    versions = [path.parent for path in folder.glob("*/features.json")]
+    if not versions:
+      raise ValueError(
+        f"Expected prepared data in {folder}, found none. Make them with"
+        f" `spec-diff prepare {self._prepare} --data_dir {data_dir()}`, or say"
+        f" where they are: --gin.DATA_DIR or ${DATA_DIR_VARIABLE}."
+      )
+    newest = max(versions, key=lambda path: tfds.core.Version(path.name).tuple)
+    return _builder_of(newest)
+
+
+@functools.lru_cache
+def _builder_of(path: epath.Path) -> tfds.core.DatasetBuilder:
+  return tfds.builder_from_directory(path)
+
+
+class SongTask(seqio.Task):
+  """A task of songs; all that are made of pieces share one cache.
+
+  Small datasets are not kept in memory, as seqio would: their songs are large.
+
+  Attributes:
+    problems: Counts windows that were dropped.
+    pieces: Name of the task whose cache it reads, if it has none of its own.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    source: seqio.DataSource,
+    variant: Variant,
+    *,
+    pieces: str,
+    vocabulary: notes_lib.Vocabulary = _VOCABULARY,
+  ):
+    """Initializes a task.
+
+    Args:
+      name: Its name.
+      source: Gives songs as `base.FEATURES` describes them.
+      variant: What it makes of them.
+      pieces: As in the class.
+      vocabulary: Ids of the note tokens.
+    """
+    self.problems = base.Problems()
+    self._variant = variant
+    self._vocabulary = vocabulary
+    self.pieces = pieces
+    steps = []
+    options = {"vocabulary": vocabulary}
+    if variant.of_pieces:
+      split = functools.partial(preprocessors.split_songs, config=SPECTROGRAM)
+      steps += [split, seqio.CacheDatasetPlaceholder()]
+      options |= {"problems": self.problems}
+    if variant.examples:
+      steps.append(
+        functools.partial(variant.examples, config=SPECTROGRAM, **options)
+      )
+    super().__init__(
+      name,
+      source,
+      variant.output_features(vocabulary),
+      steps,
+      # Windows are shuffled by how they are taken; a buffer of them would make
+      # the state of an iterator large.
+      shuffle_buffer_size=None,
+    )
+
+  def with_vocabulary(self, vocabulary: notes_lib.Vocabulary) -> "SongTask":
+    """The same task, but not registered, with these ids of note tokens."""
+    if vocabulary == self._vocabulary:
+      return self
+    return SongTask(
+      self.name,
+      self.source,
+      self._variant,
+      pieces=self.pieces,
+      vocabulary=vocabulary,
+    )
+
+  @property
+  def cache_dir(self) -> str | None:
+    """The task's own cache, or else that of the dataset's pieces."""
+    own = super().cache_dir
+    if own or self.name == self.pieces:
+      return own
+    return seqio.TaskRegistry.get(self.pieces).cache_dir
+
+  def get_dataset(self, *args: Any, **options: Any) -> tf.data.Dataset:
+    """As in seqio, but never kept in memory."""
+    return super().get_dataset(*args, **options | {"try_in_mem_cache": False})
+
+  @property
+  def num_dropped(self) -> int:
+    """Windows that were dropped so far, in this process."""
+    return sum(row["count"] for row in self.problems.to_json())
+
+  def size(self) -> float:
+    """Pieces to train on: exactly where they are cached, else about."""
+    if self.cache_dir:
+      return self.get_cached_stats("train")["examples"]
+    return self.source.num_pieces("train")
+
+
+def add_dataset(dataset: str, source: seqio.DataSource) -> None:
+  """Registers the tasks of a dataset: one for each of `VARIANTS`.
+
+  Args:
+    dataset: What their names begin with.
+    source: Gives songs as `base.FEATURES` describes them, and tells
+      `num_pieces` of a split.
+  """
+  for end, variant in VARIANTS.items():
+    name = f"{dataset}_{end}"
+    task = SongTask(name, source, variant, pieces=f"{dataset}_{PIECES}")
+    seqio.TaskRegistry.add_provider(name, task)
+
+
+def add_mixture(
+  name: str,
+  datasets: Sequence[str],
+  temperature: float = MIXING_TEMPERATURE,
+) -> None:
+  """Registers mixtures of datasets, one for each of `MIXED_VARIANTS`.
+
+  Args:
+    name: What their names begin with.
+    datasets: Datasets that were added.
+    temperature: Datasets are mixed by their number of pieces to the power of
+      1 / this: 1 takes all pieces equally often, more favours small datasets.
+  """
+  for end in MIXED_VARIANTS:
+    seqio.MixtureRegistry.add(
+      f"{name}_{end}",
+      [f"{dataset}_{end}" for dataset in datasets],
+      default_rate=functools.partial(mixing_rate, temperature=temperature),
+    )
+
+
+def mixing_rate(task: SongTask, temperature: float) -> float:
+  """How often a task comes in a mixture, in relation to others."""
+  return task.size() ** (1.0 / temperature)
+
+
+def with_vocabulary(
+  provider: seqio.Task | seqio.Mixture, vocabulary: notes_lib.Vocabulary
+) -> seqio.Task | seqio.Mixture:
+  """A task or mixture with these ids of note tokens.
+
+  Tasks that are not of this module stay as they are.
+  """
+  if isinstance(provider, SongTask):
+    return provider.with_vocabulary(vocabulary)
+  if not isinstance(provider, seqio.Mixture):
+    return provider
+  tasks = [with_vocabulary(task, vocabulary) for task in provider.tasks]
+  if tasks == provider.tasks:
+    return provider
+  rates = (
+    functools.partial(_rate_in, provider, task) for task in provider.tasks
+  )
+  return seqio.Mixture(provider.name, list(zip(tasks, rates, strict=True)))
+
+
+def _rate_in(mixture: seqio.Mixture, task: seqio.Task, _: seqio.Task) -> float:
+  """The rate of a task in a mixture; read late, with the data."""
+  return mixture.get_rate(task)
