@@ -35,6 +35,8 @@ MAY_IMPORT_TENSORFLOW = {"data", "evaluation"}
 MAY_NAME = {
   ROOT / "cli" / "gin_files.py": {"gin"},
   ROOT / "cli" / "train.py": {"gin"},
+  # Runs a published network, and loads TensorFlow when it is asked for one.
+  ROOT / "inverter" / "saved_model.py": {"tensorflow"},
   ROOT / "training" / "t5x_adapter.py": {"t5x"},
 }
 

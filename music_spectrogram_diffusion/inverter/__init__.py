@@ -22,6 +22,7 @@ from music_spectrogram_diffusion.inverter.losses import (
   stft_distance,
 )
 from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
+from music_spectrogram_diffusion.inverter.saved_model import SavedModelInverter
 from music_spectrogram_diffusion.inverter.seanet import SeaNet
 from music_spectrogram_diffusion.inverter.serialization import (
   from_config,
@@ -41,6 +42,7 @@ __all__ = [
   "LossWeights",
   "NeuralInverter",
   "OnnxInverter",
+  "SavedModelInverter",
   "SeaNet",
   "adversarial_loss",
   "check_log_mel",
