@@ -103,7 +103,8 @@ class Urmp(base.SongBuilder):
   LICENSE = "CC0 1.0"
   NUM_SONGS = 44
   MANUAL_DOWNLOAD_INSTRUCTIONS = """
-  Download URMP.zip from https://doi.org/10.5061/dryad.ng3r749 and unpack it.
+  Download Dataset.tar.gz from https://doi.org/10.5061/dryad.ng3r749 and unpack
+  it.
   """
 
   convert = staticmethod(convert)

@@ -1,3 +1,5 @@
+import pathlib
+
 from music_spectrogram_diffusion.data.builders import problems
 from music_spectrogram_diffusion.data.builders.problems import Problems, Rule
 
@@ -36,3 +38,10 @@ def test_merged_reports_count_together_and_survive_json():
 def test_rules_have_names_of_their_own():
   names = [rule.name for rule in problems.RULES]
   assert len(set(names)) == len(names) > 20
+
+
+def test_every_rule_is_documented():
+  root = pathlib.Path(__file__).parents[3]
+  text = (root / "docs" / "datasets.md").read_text("utf-8")
+  for rule in problems.RULES:
+    assert f"| `{rule.name}` | {rule.effect} |" in text
