@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
+import functools
 from pathlib import Path
 import time
 from typing import Annotated, Any
@@ -80,15 +81,140 @@ for _name, _description in DATASETS.items():
   _add(_name, _description)
 
 
-def run(name: str, **settings: Any) -> None:
+Overwrite = Annotated[
+  bool,
+  typer.Option("--overwrite", help="Make a dataset that stands again."),
+]
+Validation = Annotated[
+  float,
+  typer.Option(min=0, max=1, help="Share of the songs for validation."),
+]
+
+
+@app.command()
+def folder(
+  data_dir: DataDir,
+  audio: Annotated[
+    Path,
+    typer.Option(
+      help="Folder of recordings: wav, flac, mp3, ogg.", show_default=False
+    ),
+  ],
+  midi: Annotated[
+    Path,
+    typer.Option(
+      help="Folder of MIDI files of the same names.", show_default=False
+    ),
+  ],
+  validation: Validation = 0.1,
+  keep: Annotated[
+    bool, typer.Option("--keep", help="Keep pairs that do not fit, too.")
+  ] = False,
+  max_lag: Annotated[
+    float | None,
+    typer.Option(
+      "--max_lag",
+      min=0,
+      help="Most seconds that audio may be early or late.  [default: 0.1]",
+      show_default=False,
+    ),
+  ] = None,
+  min_score: Annotated[
+    float | None,
+    typer.Option(
+      "--min_score",
+      min=0,
+      help="Least correlation of onsets.  [default: 0.04]",
+      show_default=False,
+    ),
+  ] = None,
+  overwrite: Overwrite = False,
+  work_dir: WorkDir = None,
+  workers: Workers = None,
+) -> None:
+  """Prepare recordings of your own, and MIDI files of what they play.
+
+  Files are paired by name. Pairs whose notes and sound do not lie together are
+  left out; pairs.csv beside the data tells of all.
+  """
+  from music_spectrogram_diffusion import data
+
+  fit = {"min_score": min_score, "max_lag_s": max_lag}
+  given = {name: value for name, value in fit.items() if value is not None}
+  run(
+    "folder",
+    manual_dir=audio,
+    midi_dir=midi,
+    data_dir=data_dir,
+    fit=data.FitRules(keep=keep, **given),
+    validation_share=validation,
+    overwrite=overwrite,
+    work_dir=work_dir,
+    num_workers=workers,
+  )
+
+
+@app.command()
+def soundfont(
+  data_dir: DataDir,
+  midi: Annotated[
+    Path | None, typer.Option(help="Folder of MIDI files to play.")
+  ] = None,
+  hours: Annotated[
+    float, typer.Option(min=0, help="Pieces to compose and play, in hours.")
+  ] = 0.0,
+  seed: Annotated[int, typer.Option(min=0, help="First seed of these.")] = 0,
+  soundfont: Annotated[
+    Path | None,
+    typer.Option(help="The .sf2 or .sf3.  [default: this machine's]"),
+  ] = None,
+  synthesizer: Annotated[
+    str, typer.Option(help="tinysoundfont or fluidsynth.")
+  ] = "tinysoundfont",
+  format: Annotated[
+    str,
+    typer.Option(
+      help="examples, for tasks; or arrays, to train without TensorFlow."
+    ),
+  ] = "examples",
+  validation: Validation = 0.1,
+  overwrite: Overwrite = False,
+  work_dir: WorkDir = None,
+  workers: Workers = None,
+) -> None:
+  """Prepare MIDI files and composed pieces, played on a soundfont."""
+  from music_spectrogram_diffusion import data
+
+  run(
+    "soundfont",
+    data.prepare_soundfont,
+    data_dir=data_dir,
+    midi_dir=midi,
+    soundfont_path=soundfont,
+    hours=hours,
+    seed=seed,
+    format=format,
+    synthesizer=synthesizer,
+    validation_share=validation,
+    overwrite=overwrite,
+    work_dir=work_dir,
+    num_workers=workers,
+  )
+
+
+def run(
+  name: str, prepare: Callable[..., Any] | None = None, **settings: Any
+) -> None:
   """Prepares a dataset, with progress, and prints its report.
 
   Args:
     name: The dataset.
-    settings: Arguments of `data.prepare_dataset`.
+    prepare: What prepares it; by default `data.prepare_dataset`, by its name.
+    settings: Arguments of that.
   """
   from music_spectrogram_diffusion import data
 
+  prepare = prepare or functools.partial(data.prepare_dataset, name)
   done = 0
   start_s = time.monotonic()
   try:
@@ -99,7 +225,7 @@ def run(name: str, **settings: Any) -> None:
         done = count
         advance(count, total, audio_s, song)
 
-      prepared = data.prepare_dataset(name, on_progress=on_progress, **settings)
+      prepared = prepare(on_progress=on_progress, **settings)
   except KeyboardInterrupt:
     console.say(
       f"Interrupted; {done} songs are converted. The same command goes on."

@@ -3,8 +3,10 @@
 Imports the rooms `notes` and `audio`; no networks.
 """
 
+from music_spectrogram_diffusion.data.fit_rules import FitRules
 from music_spectrogram_diffusion.data.generator import generate_piece
 from music_spectrogram_diffusion.data.live import LiveWindows
+from music_spectrogram_diffusion.data.played import prepare_soundfont
 from music_spectrogram_diffusion.data.prepare import (
   DATASETS,
   PreparedDataset,
@@ -22,6 +24,7 @@ from music_spectrogram_diffusion.data.windows import (
 
 __all__ = [
   "DATASETS",
+  "FitRules",
   "LiveWindows",
   "PreparedDataset",
   "SoundfontRenderer",
@@ -31,4 +34,5 @@ __all__ = [
   "generate_piece",
   "prepare_dataset",
   "prepare_songs",
+  "prepare_soundfont",
 ]

@@ -14,7 +14,6 @@ from typing import Any
 import unicodedata
 
 from etils import epath
-from jaxtyping import Float32
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -28,10 +27,9 @@ from music_spectrogram_diffusion.data.builders.base import (
   SongError,
 )
 from music_spectrogram_diffusion.data.builders.converting import Converted
-from music_spectrogram_diffusion.data.builders.loading import (
-  MAX_NOTES_AFTER_END,
-)
-from music_spectrogram_diffusion.notes import MIDI_SUFFIXES, Notes
+from music_spectrogram_diffusion.data.finding import find_files
+from music_spectrogram_diffusion.data.fit_rules import FitRules
+from music_spectrogram_diffusion.notes import MIDI_SUFFIXES
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
@@ -49,85 +47,10 @@ NO_AUDIO = Rule(
 AMBIGUOUS = Rule(
   "ambiguous", "names left out", "several files may be meant by them"
 )
-UNRELATED = Rule(
-  "unrelated", "songs dropped", "the audio does not play the notes"
-)
-SHIFTED = Rule(
-  "shifted", "songs dropped", "the audio comes before or after its notes"
-)
-DRIFTING = Rule(
-  "drifting", "songs dropped", "audio and notes run at different speeds"
-)
-LONGER_AUDIO = Rule(
-  "longer_audio", "songs dropped", "the audio goes on after the last note"
-)
 KEPT_ANYWAY = Rule("kept_anyway", "songs kept", "they do not fit, as asked for")
-RULES = (
-  NO_MIDI,
-  NO_AUDIO,
-  AMBIGUOUS,
-  UNRELATED,
-  SHIFTED,
-  DRIFTING,
-  LONGER_AUDIO,
-  KEPT_ANYWAY,
-)
+RULES = (NO_MIDI, NO_AUDIO, AMBIGUOUS, KEPT_ANYWAY)
 
-_QUIET = 0.03  # Of the peak, -30 dB: what follows a piece's end is softer.
 _FITS, _UNREADABLE = "fits", "unreadable"
-
-
-@dataclasses.dataclass(frozen=True)
-class FitRules:
-  """When a recording and its notes are believed to belong together.
-
-  Attributes:
-    min_score: Least `score` of an `alignment.Alignment`.
-    max_lag_s: Most seconds by which the audio may come early or late.
-    max_drift_s: Most seconds by which its halves may differ in that.
-    max_extra_s: Most seconds for which loud audio may follow the last note.
-    keep: Whether pairs that do not fit are kept, and only counted.
-  """
-
-  min_score: float = 0.04
-  max_lag_s: float = 0.1
-  max_drift_s: float = 0.1
-  max_extra_s: float = 10.0
-  keep: bool = False
-
-  def broken_by(
-    self,
-    found: alignment.Alignment,
-    samples: Float32[np.ndarray, " samples"],
-    notes: Notes,
-  ) -> tuple[Rule, str] | None:
-    """The first rule that a pair breaks, and what was found; None if it fits.
-
-    Args:
-      found: How the two lie to each other.
-      samples: The audio, at `base.SAMPLE_RATE`.
-      notes: At least one.
-    """
-    loud = np.abs(samples) > _QUIET * np.abs(samples).max()
-    end_s = (np.flatnonzero(loud)[-1] + 1) / base.SAMPLE_RATE
-    late = np.count_nonzero(notes.onset >= len(samples) / base.SAMPLE_RATE)
-    if late > MAX_NOTES_AFTER_END * len(notes):
-      return (
-        base.rules.LENGTHS_DIFFER,
-        f"{late} of {len(notes)} notes begin after its end",
-      )
-    if found.score < self.min_score:
-      return UNRELATED, f"score {found.score:.3f}, expected {self.min_score}"
-    if abs(found.drift_s) > self.max_drift_s:
-      return DRIFTING, f"by {found.drift_s:+.2f} s from half to half"
-    if abs(found.lag_s) > self.max_lag_s:
-      return SHIFTED, f"by {found.lag_s:+.2f} s (score {found.score:.3f})"
-    if end_s - notes.duration_s > self.max_extra_s:
-      return (
-        LONGER_AUDIO,
-        f"{end_s:.1f} s of audio, {notes.duration_s:.1f} s of notes",
-      )
-    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +84,8 @@ def find_pairs(
     ValueError: A folder is missing, or holds no such file.
   """
   audio_dir = Path(audio_dir)
-  audio = files_by_key(audio_dir, AUDIO_SUFFIXES, "audio")
-  midi = files_by_key(Path(midi_dir), MIDI_SUFFIXES, "MIDI")
+  audio = _files_by_key(audio_dir, AUDIO_SUFFIXES, "audio")
+  midi = _files_by_key(Path(midi_dir), MIDI_SUFFIXES, "MIDI")
   pairs = _pair(audio, midi, problems)
   audio, midi = _by_file_name(audio), _by_file_name(midi)
   pairs += _pair(audio, midi, problems)
@@ -176,26 +99,15 @@ def find_pairs(
   return dict(sorted(named.items()))
 
 
-def files_by_key(
+def _files_by_key(
   directory: Path, suffixes: Sequence[str], kind: str
 ) -> dict[str, list[Path]]:
   """Files by what their paths have in common with those of their partners."""
-  if not directory.is_dir():
-    raise ValueError(
-      f"Expected a folder of {kind} files, found no folder {directory}."
-    )
   files = {}
-  for path in sorted(directory.rglob("*")):
-    below = path.relative_to(directory)
-    hidden = any(part.startswith(".") for part in below.parts)
-    if path.suffix.lower() in suffixes and path.is_file() and not hidden:
-      key = unicodedata.normalize("NFC", below.with_suffix("").as_posix())
-      files.setdefault(key.casefold(), []).append(path)
-  if not files:
-    raise ValueError(
-      f"Expected {kind} files ({', '.join(suffixes)}) in {directory} or its"
-      " subfolders; found none."
-    )
+  for path in find_files(directory, suffixes, kind):
+    key = path.relative_to(directory).with_suffix("").as_posix()
+    key = unicodedata.normalize("NFC", key).casefold()
+    files.setdefault(key, []).append(path)
   return files
 
 
@@ -249,7 +161,7 @@ class Folder(base.SongBuilder):
   """
 
   VERSION = tfds.core.Version("1.0.0")
-  MANUAL_DOWNLOAD_INSTRUCTIONS = "A folder of audio files."
+  MANUAL_DOWNLOAD_INSTRUCTIONS = f"Audio files ({', '.join(AUDIO_SUFFIXES)})."
   DESCRIPTION = "Recordings and MIDI files of one's own."
 
   def __init__(

@@ -22,8 +22,12 @@ DATASETS = {
   "musicnet_em": "builders.musicnet:MusicnetEm",
   "urmp": "builders.urmp:Urmp",
   "folder": "folder:Folder",
+  "soundfont": "soundfont_dataset:Soundfont",
 }
 """Module below `data` and class of the builder of each dataset."""
+
+REPORT = "report.json"
+"""Name of the report that lies beside prepared data."""
 
 _PACKAGE = __package__
 
@@ -54,6 +58,7 @@ def prepare_dataset(
   data_dir: str | Path,
   work_dir: str | Path | None = None,
   num_workers: int | None = None,
+  overwrite: bool = False,
   on_progress: Callable[[int, int, float, str], None] | None = None,
   **settings: Any,
 ) -> PreparedDataset:
@@ -68,6 +73,7 @@ def prepare_dataset(
       default beside it.
     num_workers: Processes that convert; 0 for none besides this one. By
       default as many as there are cores.
+    overwrite: Whether a dataset that stands is made again. It goes first.
     on_progress: Called for each song with songs done, songs in all, seconds of
       audio and the song's name.
     settings: Of the builder's own, as `midi_dir` of a folder.
@@ -88,9 +94,9 @@ def prepare_dataset(
   builder.on_progress = on_progress
   if num_workers is not None:
     builder.num_workers = num_workers
-  is_new = not builder.is_prepared()
+  is_new = overwrite or not builder.is_prepared()
   if is_new:
-    _download_and_prepare(builder, manual_dir)
+    _download_and_prepare(builder, manual_dir, overwrite)
   return _read_report(builder, is_new)
 
 
@@ -115,11 +121,18 @@ def _builder_class(name: str) -> type:
   return getattr(module, class_name)
 
 
-def _download_and_prepare(builder: Any, manual_dir: Path) -> None:
+def _download_and_prepare(
+  builder: Any, manual_dir: Path, overwrite: bool
+) -> None:
   import tensorflow_datasets as tfds
 
   tfds.disable_progress_bar()
-  config = tfds.download.DownloadConfig(manual_dir=os.fspath(manual_dir))
+  mode = tfds.GenerateMode.REUSE_DATASET_IF_EXISTS
+  if overwrite:
+    mode = tfds.GenerateMode.REUSE_CACHE_IF_EXISTS
+  config = tfds.download.DownloadConfig(
+    manual_dir=os.fspath(manual_dir), download_mode=mode
+  )
   try:
     with contextlib.redirect_stdout(sys.stderr):  # TFDS prints.
       builder.download_and_prepare(download_config=config)
@@ -136,7 +149,7 @@ def _read_report(builder: Any, is_new: bool) -> PreparedDataset:
 
   from music_spectrogram_diffusion.data.builders import problems
 
-  path = epath.Path(builder.data_dir) / "report.json"
+  path = epath.Path(builder.data_dir) / REPORT
   report = json.loads(path.read_text())
   found = problems.Problems.from_json(report["problems"])
   return PreparedDataset(

@@ -17,9 +17,15 @@ from music_spectrogram_diffusion import audio
 from music_spectrogram_diffusion import notes as notes_lib
 from music_spectrogram_diffusion.audio import SpectrogramConfig
 from music_spectrogram_diffusion.data import generator, soundfont
+from music_spectrogram_diffusion.data.builders.problems import Rule
 from music_spectrogram_diffusion.notes import Notes
 
 MANIFEST = "manifest.json"
+MAX_PIECE_S = 3600.0
+"""Longer pieces are left out: a note that is never ended may last a day."""
+
+TOO_LONG = Rule("too_long", "songs dropped", "longer than an hour")
+
 _SUFFIX = ".safetensors"
 
 Piece = int | Path

@@ -27,11 +27,13 @@ alone.
 TAIL_S = 2.0
 """Seconds that are rendered after the last note for its release."""
 
+DRUM_GATE_S = 1.0
+"""Notes on drums have no offsets; every hit is held for as many seconds."""
+
 _MAX_VOICES = 512
 _DRUM_CHANNEL = 128  # Channels 0 to 127 each hold the program of that number.
 _DRUM_BANK = 128
 _FADE_S = 0.1  # More than the synthesiser takes to end a voice.
-_DRUM_GATE_S = 1.0  # Notes on drums have no offsets; every hit is as long.
 
 _SOUNDFONT_VARIABLE = "SPEC_DIFF_SOUNDFONT"
 _SOUNDFONT_PATHS = (
@@ -150,7 +152,7 @@ class SoundfontRenderer:
   def _events(self, notes: Notes):
     """Pairs of (sample, what to call then) in order of time, offsets first."""
     rate = self.sample_rate * OVERSAMPLING
-    offset = np.where(notes.is_drum, notes.onset + _DRUM_GATE_S, notes.offset)
+    offset = np.where(notes.is_drum, notes.onset + DRUM_GATE_S, notes.offset)
     starts = np.rint(notes.onset * rate).astype(np.int64)
     ends = np.maximum(np.rint(offset * rate).astype(np.int64), starts + 1)
     channels = np.where(notes.is_drum, _DRUM_CHANNEL, notes.program).tolist()

@@ -58,8 +58,8 @@ class WindowBatches:
     if not self._paths:
       raise ValueError(
         f"Expected prepared songs in {self.directory}, found none; make some:"
-        " python -m music_spectrogram_diffusion.data.prepare_soundfont"
-        f" --out {self.directory}"
+        " spec-diff prepare soundfont --format arrays --hours 8"
+        f" --data_dir {self.directory}"
       )
 
   def __iter__(self) -> Iterator[Batch]:
