@@ -28,6 +28,16 @@ def run(
   directory: Annotated[Path, typer.Argument(metavar="RUN", show_default=False)],
   output: _Output,
   dtype: _Dtype = "float16",
+  raw: Annotated[
+    bool,
+    typer.Option("--raw", help="Take the weights themselves, not the average."),
+  ] = False,
+  step: Annotated[
+    int | None,
+    typer.Option(
+      help="Take the checkpoint of this step, not the last.", show_default=False
+    ),
+  ] = None,
 ) -> None:
   """Convert the averaged weights of a training run."""
   import jax
@@ -51,7 +61,10 @@ def run(
       f"Expected a DiffusionModel or an AutoregressiveModel in {described}, got"
       f" {type(model).__name__}."
     )
-  parameters = training.restore_average(directory / CHECKPOINTS)
+  with console.warnings_as_lines(directory):  # Of damaged checkpoints.
+    parameters = training.restore_parameters(
+      directory / CHECKPOINTS, average=not raw, step=step
+    )
   checkpoints.check_parameters(
     jax.eval_shape(model.init, jax.random.key(0)), parameters, directory
   )

@@ -80,6 +80,20 @@ def test_a_run_becomes_a_model_directory_of_its_average(run, tmp_path, dtype):
   assert (expected != kernel_of(START)).all()
 
 
+def test_the_weights_themselves_and_a_step_can_be_asked_for(run, tmp_path):
+  path, average = run
+  convert("run", path, tmp_path / "raw", "--raw", "--dtype", "float32")
+  convert("run", path, tmp_path / "last", "--step", 2, "--dtype", "float32")
+  _, raw = checkpoints.load_model_directory(tmp_path / "raw")
+  _, last = checkpoints.load_model_directory(tmp_path / "last")
+  np.testing.assert_array_equal(kernel_of(last), kernel_of(average))
+  # Two steps of size 0.1 down a slope of 1.
+  np.testing.assert_allclose(kernel_of(raw), 1 / 3 - 0.2, rtol=1e-5)
+  with pytest.raises(ValueError, match="step 9.*found 2"):
+    convert("run", path, tmp_path / "none", "--step", 9)
+  assert not (tmp_path / "none").exists()
+
+
 def test_runs_are_stored_in_float16_unless_told_otherwise(run, tmp_path):
   convert("run", run[0], tmp_path / "small")
   convert("run", run[0], tmp_path / "large", "--dtype", "float32")

@@ -1,11 +1,13 @@
 """Training by a real t5x: run where a checkout of it can be imported."""
 
+import copy
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -145,7 +147,7 @@ def test_what_t5x_saves_becomes_a_model_that_renders(run, tmp_path):
     np.ones((1, LENGTHS["inputs"]), np.int32),
     context,
     np.zeros(context.shape[:2], bool),
-    __import__("jax").random.key(0),
+    jax.random.key(0),
     num_steps=2,
   )
   assert np.isfinite(frames).all()
@@ -153,7 +155,44 @@ def test_what_t5x_saves_becomes_a_model_that_renders(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "path", sorted(GIN.glob("*.gin")), ids=lambda p: p.stem
+  ("name", "expected"),
+  {
+    "small_autoregressive": 44_979_200,
+    "small": 84_956_160,
+    "small_with_context": 104_035_840,
+    "base_with_context": 411_665_664,
+    "large_with_context": 1_453_894_656,
+  }.items(),
 )
-def test_every_gin_file_for_t5x_is_found(path):
-  assert pathlib.Path(path).read_text().startswith("# ")
+def test_every_gin_file_shapes_a_model_with_named_axes(
+  monkeypatch, name, expected
+):
+  from t5x import train
+
+  import gin
+
+  # As where t5x's launcher is what was started.
+  monkeypatch.setattr(
+    sys.modules["__main__"], "train", train.train, raising=False
+  )
+  root = pathlib.Path(train.__file__).parents[1]
+  gin.clear_config()
+  try:
+    with monkeypatch.context() as patch:
+      patch.setattr(gin.config, "_LOCATION_PREFIXES", [str(GIN), str(root)])
+      gin.parse_config_files_and_bindings(
+        [f"{name}.gin"],
+        ["MODEL_DIR = 'run'", "MIXTURE_OR_TASK_NAME = 'songs'"],
+      )
+    model = copy.deepcopy(gin.query_parameter("%MODEL"))
+  finally:
+    gin.clear_config()
+  lengths = {"note_tokens": (1, 2048)} | {
+    part: (1, 256, 128)[: 2 + (not part.endswith("_mask"))]
+    for part in ("context", "context_mask", "targets", "targets_mask")
+  }
+  variables = jax.eval_shape(
+    lambda: model.get_initial_variables(jax.random.key(0), lengths)
+  )
+  sizes = [leaf.size for leaf in jax.tree.leaves(variables["params"])]
+  assert sum(sizes) == expected
