@@ -13,7 +13,6 @@ import warnings
 
 from flax import traverse_util
 import jax
-from jax import numpy as jnp
 from jaxtyping import PRNGKeyArray
 import numpy as np
 from orbax import checkpoint as ocp
@@ -148,6 +147,9 @@ class Checkpoints:
   ) -> None:
     """Saves a state, whose buffers may be reused as soon as this returns.
 
+    Orbax has then copied them to the host; on a CPU it holds a view of them,
+    and JAX reuses no buffer that is looked at.
+
     A first failure is a warning, as the next save may go well; two one after
     the other are an error.
 
@@ -172,10 +174,6 @@ class Checkpoints:
       "leaves": leaves,
     }
     self._settle()
-    if jax.default_backend() == "cpu":
-      # There what is written is the buffer itself, which the next step reuses.
-      # Of other devices Orbax has a copy before it returns.
-      state = jax.tree.map(_copy, state)
     self._saving = step
     try:
       _check_room(self.directory, state)
@@ -433,9 +431,6 @@ def _abstract(leaf: Any) -> Any:
   if isinstance(leaf, jax.Array):
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
   return leaf
-
-
-_copy = jax.jit(jnp.copy)
 
 
 def _shape_in_words(leaf: dict[str, Any] | None) -> str:
