@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import importlib
+import io
 import json
+import logging
 import os
 from pathlib import Path
 import sys
@@ -89,6 +91,7 @@ def prepare_dataset(
     raise ValueError(
       f"Expected a folder with the files of {name}, found no {manual_dir}."
     )
+  logging.getLogger("absl").setLevel(logging.ERROR)  # As of what is not there.
   builder = builder_class(data_dir=os.fspath(data_dir), **settings)
   builder.work_dir = Path(work_dir) if work_dir else None
   builder.on_progress = on_progress
@@ -107,8 +110,6 @@ def _builder_class(name: str) -> type:
       f"Expected one of the datasets {', '.join(DATASETS)}; got {name!r}."
     )
   module, _, class_name = DATASETS[name].partition(":")
-  # TensorFlow tells of itself, and of missing GPUs, at length.
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   try:
     module = importlib.import_module(f"{_PACKAGE}.{module}")
   except ModuleNotFoundError as error:
@@ -134,12 +135,12 @@ def _download_and_prepare(
     manual_dir=os.fspath(manual_dir), download_mode=mode
   )
   try:
-    with contextlib.redirect_stdout(sys.stderr):  # TFDS prints.
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints.
       builder.download_and_prepare(download_config=config)
   except Exception as error:
-    import tensorflow as tf
-
-    if isinstance(error, tf.errors.OpError):  # Writes go through TensorFlow.
+    # TFDS writes through TensorFlow, once there is something to write.
+    tf = sys.modules.get("tensorflow")
+    if tf is not None and isinstance(error, tf.errors.OpError):
       raise OSError(f"{builder.data_dir}: {error.message}") from error
     raise
 

@@ -24,6 +24,8 @@ import json
 import os
 from pathlib import Path
 import shutil
+import sys
+import tempfile
 from typing import Any
 
 from etils import epath
@@ -200,6 +202,7 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
         f"Expected songs of {self.name} in {manual_dir}, none can be used:"
         f" {found}."
       )
+    _import_tensorflow()
     self._write_report(converted)
     return {
       split: self._generate_examples(paths)
@@ -215,7 +218,9 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
 
   def download_and_prepare(self, **kwargs: Any) -> None:
     """Prepares the dataset, unless it is there; see TFDS for the arguments."""
-    super().download_and_prepare(**kwargs)
+    # Nothing is downloaded, but TFDS makes a folder for it.
+    with tempfile.TemporaryDirectory() as empty:
+      super().download_and_prepare(**{"download_dir": empty} | kwargs)
     shutil.rmtree(self._work_dir(), ignore_errors=True)
 
   def _work_dir(self) -> Path:
@@ -238,6 +243,23 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
     }
     path = epath.Path(self.data_dir) / REPORT
     path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _import_tensorflow() -> None:
+  """Imports TensorFlow, which TFDS writes with, and keeps its greetings back.
+
+  They come from compiled code, and no setting stops all of them.
+  """
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  sys.stderr.flush()
+  kept = os.dup(2)
+  with open(os.devnull, "wb") as nothing:
+    os.dup2(nothing.fileno(), 2)
+  try:
+    import tensorflow  # noqa: F401
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
 
 
 def _check_some_are_there(
