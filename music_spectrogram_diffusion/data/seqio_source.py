@@ -8,6 +8,7 @@ that it would have had. Needs TensorFlow.
 from collections.abc import Iterator, Mapping
 import dataclasses
 import difflib
+import importlib
 import io
 import json
 import logging
@@ -40,30 +41,34 @@ class SeqioSource:
 
   Attributes:
     name: A task or mixture, such as `maestro_with_context_train`; or what the
-      names of a dataset's tasks begin with, as `maestro`, for the one with
-      context if `lengths` has `targets_context`, else the one without.
+      names of a dataset's tasks begin with, as `maestro`, for that with context
+      if `lengths` has `targets_context`, else that without.
     lengths: Of features, in t5x's names: `inputs`, `targets` and, for models
       with context, `targets_context`.
     vocabulary: Ids of the note tokens.
     spectrogram: What the model is made for.
-    variant: "train" for random windows without end, "eval" for the segments of
-      songs, in order and once.
     split: Split of the dataset.
+    variant: The end of the names of a dataset's tasks: "train" for random
+      windows, "eval" for the segments of songs, in order.
+    num_epochs: Passes over the data; None for no end.
     data_dir: Where `spec-diff prepare` wrote; None for where
       `seqio_tasks.data_dir` looks.
     use_cached: Whether to read what `seqio_cache_tasks` wrote.
     cache_dir: Where it did.
+    module: Module that registers tasks and mixtures.
   """
 
   name: str
   lengths: Mapping[str, int]
   vocabulary: notes_lib.Vocabulary = notes_lib.Vocabulary()
   spectrogram: SpectrogramConfig = SpectrogramConfig()
-  variant: str = "train"
   split: str = "train"
+  variant: str = "train"
+  num_epochs: int | None = None
   data_dir: str | os.PathLike | None = None
   use_cached: bool = False
   cache_dir: str | os.PathLike | None = None
+  module: str = "music_spectrogram_diffusion.tasks"
 
   def __call__(
     self,
@@ -117,6 +122,7 @@ class SeqioSource:
     Raises:
       ValueError: There is none of this name, or it has other spectrograms.
     """
+    importlib.import_module(self.module)
     provider = _find(self.name, self._full_name())
     if self.spectrogram != seqio_tasks.SPECTROGRAM and any(
       isinstance(task, seqio_tasks.SongTask)
@@ -140,17 +146,16 @@ class SeqioSource:
     seed: int,
   ) -> tf.data.Dataset:
     """Examples of the training contract, with ids where there are some."""
-    train = self.variant == "train"
     lengths = dict(self.lengths)
     passed = {"passthrough_features": [_ID]}
     dataset = provider.get_dataset(
       lengths,
       split=self.split,
       use_cached=self.use_cached,
-      shuffle=train,
+      shuffle=self.variant == "train",
       seed=seed,
       shard_info=shard,
-      num_epochs=None if train else 1,
+      num_epochs=self.num_epochs,
       **(passed if isinstance(provider, seqio.Mixture) else {}),
     )
     extra = {}
@@ -220,6 +225,10 @@ class SeqioBatches:
       batch["ids"] = batch.pop(_ID)
     return batch
 
+  def close(self) -> None:
+    """Stops reading; there are no more batches."""
+    self._iterators[0] = iter(())
+
   def get_state(self) -> bytes:
     """Where the iterator stands: some kilobytes, more for many open files."""
     with tempfile.TemporaryDirectory() as directory:
@@ -258,8 +267,8 @@ class SeqioBatches:
       theirs = settings.get(name)
       if theirs != ours:
         raise ValueError(
-          f"Cannot go on with the data of this run: their {name} was"
-          f" {theirs} and is {ours}. Start it as it was, or begin a new run."
+          f"Cannot go on with the data of this run: {name} was {theirs} and is"
+          f" {ours}. Start it as it was, or begin a new run."
         )
 
   def problem_lines(self) -> list[str]:

@@ -25,6 +25,9 @@ from music_spectrogram_diffusion.data.builders import base
 DATA_DIR_VARIABLE = "SPEC_DIFF_DATA_DIR"
 """Names the environment variable that says where prepared data lie."""
 
+RECORDS_DIR_VARIABLE = "SPEC_DIFF_RECORDS_DIR"
+"""The same for published records."""
+
 SPECTROGRAM = SpectrogramConfig()
 """What all tasks' spectrograms are made with."""
 
@@ -92,18 +95,26 @@ MIXED_VARIANTS = tuple(
 )
 
 
-def data_dir() -> str:
-  """Where prepared datasets are looked for.
+def given_data_dir(variable: str) -> str | None:
+  """Where the user says that data are; None if nowhere.
 
-  What was given to `seqio.set_tfds_data_dir_override` (as the flag
-  `--tfds_data_dir` of `seqio_cache_tasks` does, and a run under gin), else the
-  environment variable `DATA_DIR_VARIABLE`, else where TFDS keeps datasets.
+  That is what was given to `seqio.set_tfds_data_dir_override` (as a run under
+  gin does, and the flag `--tfds_data_dir` of `seqio_cache_tasks`), else the
+  value of an environment variable.
   """
-  return (
-    seqio.LazyTfdsLoader("prepared:1.0.0").data_dir
-    or os.environ.get(DATA_DIR_VARIABLE)
-    or str(tfds.core.constants.DATA_DIR)
-  )
+  override = seqio.LazyTfdsLoader("prepared:1.0.0").data_dir
+  return override or os.environ.get(variable)
+
+
+def data_dir() -> str:
+  """Where prepared datasets are looked for, by default where TFDS keeps its."""
+  default = str(tfds.core.constants.DATA_DIR)
+  return given_data_dir(DATA_DIR_VARIABLE) or default
+
+
+def records_dir() -> str | None:
+  """Where published records are looked for; None for the public bucket."""
+  return given_data_dir(RECORDS_DIR_VARIABLE)
 
 
 class PreparedSource(seqio.DataSource):
@@ -114,15 +125,13 @@ class PreparedSource(seqio.DataSource):
   on demand, and songs one at a time.
 
   Args:
-    dataset: Name of the dataset, and of its folder.
+    dataset: Name of the dataset, of its folder, and for `spec-diff prepare`.
     splits: Those that it has.
-    prepare: Arguments of `spec-diff prepare`, for messages.
   """
 
-  def __init__(self, dataset: str, splits: Sequence[str], prepare: str):
+  def __init__(self, dataset: str, splits: Sequence[str]):
     super().__init__(splits, performs_internal_shuffling=True)
     self._dataset = dataset
-    self._prepare = prepare
 
   @property
   def supports_arbitrary_sharding(self) -> bool:
@@ -173,7 +182,7 @@ class PreparedSource(seqio.DataSource):
     if not versions:
       raise ValueError(
         f"Expected prepared data in {folder}, found none. Make them with"
-        f" `spec-diff prepare {self._prepare} --data_dir {data_dir()}`, or say"
+        f" `spec-diff prepare {self._dataset} --data_dir {data_dir()}`, or say"
         f" where they are: --gin.DATA_DIR or ${DATA_DIR_VARIABLE}."
       )
     newest = max(versions, key=lambda path: tfds.core.Version(path.name).tuple)
