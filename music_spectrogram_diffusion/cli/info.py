@@ -1,9 +1,9 @@
-"""The verb `info`: what is in a MIDI file or a model directory."""
+"""The verb `info`: what is in a MIDI file, a model directory or a task."""
 
 import json
 from pathlib import Path
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,16 +11,90 @@ from music_spectrogram_diffusion.cli import console
 
 
 def info(
-  path: Annotated[
-    Path, typer.Argument(metavar="MIDI|MODEL_DIR", show_default=False)
+  what: Annotated[
+    str,
+    typer.Argument(metavar="MIDI|MODEL_DIR|TASK", show_default=False),
   ],
+  output: Annotated[
+    Path | None,
+    typer.Option(
+      "--output", "-o", help="Of a task: folder to write to.", metavar="DIR"
+    ),
+  ] = None,
+  split: Annotated[str, typer.Option(help="Of a task: the split.")] = "train",
+  count: Annotated[
+    int, typer.Option("--n", min=1, help="Of a task: how many examples.")
+  ] = 4,
+  seconds: Annotated[
+    float,
+    typer.Option(min=0.1, help="Of whole songs, how much of each."),
+  ] = 30.0,
+  seed: Annotated[
+    int, typer.Option(min=0, help="Another seed shows other examples.")
+  ] = 0,
+  data_dir: Annotated[
+    Path | None,
+    typer.Option(
+      "--data_dir",
+      help="Folder of prepared datasets.  [default: $SPEC_DIFF_DATA_DIR]",
+    ),
+  ] = None,
+  cache_dir: Annotated[
+    Path | None,
+    typer.Option(
+      "--cache_dir", help="Folder of what seqio_cache_tasks wrote, to read it."
+    ),
+  ] = None,
+  module: Annotated[
+    str, typer.Option(help="Module that registers tasks.")
+  ] = "music_spectrogram_diffusion.tasks",
 ) -> None:
-  """Describe a MIDI file or a model directory."""
-  with console.warnings_as_lines(path):
-    if path.is_dir():
+  """Describe a MIDI file or a model directory, or show examples of a task.
+
+  Of a task such as maestro_with_context_train, each example becomes a picture
+  of its notes over its spectrogram, audio, MIDI, and its tokens as text, in the
+  folder that -o names: whether notes and sound lie together is seen at once.
+  """
+  path = Path(what)
+  with console.warnings_as_lines(what):
+    if output is not None:
+      _show_task(
+        what,
+        output,
+        split=split,
+        count=count,
+        max_s=seconds,
+        seed=seed,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        module=module,
+      )
+    elif path.is_dir():
       _describe_model(path)
-    else:
+    elif path.exists() or _names_a_file(path):
       _describe_midi(path)
+    else:
+      raise ValueError(
+        f"Expected a MIDI file or a model directory, found no {what}; to look"
+        f" at a task, say where to write: `spec-diff info {what} -o DIR`."
+      )
+
+
+def _names_a_file(path: Path) -> bool:
+  """Whether a path that is not there was meant to be a MIDI file."""
+  from music_spectrogram_diffusion import notes
+
+  return path.suffix.lower() in notes.MIDI_SUFFIXES
+
+
+def _show_task(task: str, output: Path, **settings: Any) -> None:
+  from music_spectrogram_diffusion.cli import looking
+
+  if not looking.write_examples(task, output, **settings):
+    raise ValueError(
+      f"Expected examples of {task} in the split {settings['split']}; found"
+      " none."
+    )
 
 
 def _describe_midi(path: Path) -> None:

@@ -5,6 +5,10 @@ Imports the rooms `notes` and `audio`; no networks.
 
 from music_spectrogram_diffusion.data.fit_rules import FitRules
 from music_spectrogram_diffusion.data.generator import generate_piece
+from music_spectrogram_diffusion.data.inspection import (
+  TaskExample,
+  read_task_examples,
+)
 from music_spectrogram_diffusion.data.live import LiveWindows
 from music_spectrogram_diffusion.data.played import prepare_soundfont
 from music_spectrogram_diffusion.data.prepare import (
@@ -28,6 +32,7 @@ __all__ = [
   "LiveWindows",
   "PreparedDataset",
   "SoundfontRenderer",
+  "TaskExample",
   "WindowBatches",
   "WindowCutter",
   "find_soundfont",
@@ -35,4 +40,5 @@ __all__ = [
   "prepare_dataset",
   "prepare_songs",
   "prepare_soundfont",
+  "read_task_examples",
 ]

@@ -80,7 +80,19 @@ def measure_alignment(
   Returns:
     The best lag; all 0 where the audio has no onsets or there are no notes.
   """
-  gains = onset_gains(samples, config)
+  return align_gains(
+    onset_gains(samples, config), notes, config=config, max_lag_s=max_lag_s
+  )
+
+
+def align_gains(
+  gains: Float32[np.ndarray, "frames mel_bins"],
+  notes: Notes,
+  *,
+  config: SpectrogramConfig,
+  max_lag_s: float = 5.0,
+) -> Alignment:
+  """Like `measure_alignment`, of what `onset_gains` or `mel_gains` gave."""
   strikes = note_strikes(notes, len(gains), config)
   energy = np.sqrt(np.square(gains).sum() * np.square(strikes).sum())
   if not energy:
@@ -133,6 +145,19 @@ def onset_gains(
       level[: num_frames - start], axis=0, prepend=before
     )
     before = level[-1:]
+  return _flattened(np.maximum(gains - _ROUNDING, 0.0))
+
+
+def mel_gains(
+  log_mel: Float[np.ndarray, "frames mel_bins"],
+) -> Float32[np.ndarray, "frames mel_bins"]:
+  """What `onset_gains` gives, of a spectrogram; the first frame gains nothing.
+
+  Args:
+    log_mel: Any part of a natural-log mel spectrogram.
+  """
+  level = np.exp(0.5 * log_mel.astype(np.float32))
+  gains = np.diff(level, axis=0, prepend=level[:1])
   return _flattened(np.maximum(gains - _ROUNDING, 0.0))
 
 
