@@ -16,7 +16,6 @@ import re
 from typing import Any
 
 from jaxtyping import Float32
-import note_seq
 import numpy as np
 import seqio
 import soundfile
@@ -112,6 +111,7 @@ def dataset(
   """
   problems = base.Problems() if problems is None else problems
   files = list_files(root, name, split, problems)
+  _note_sequence()  # Fails here if the package is missing.
   shards = tf.data.Dataset.from_tensor_slices(files)
   if shard_info:
     shards = shards.shard(shard_info.num_shards, shard_info.index)
@@ -321,10 +321,18 @@ def _decode_wav(data: bytes) -> tuple[np.ndarray, int]:
     raise base.SongError(base.rules.UNREADABLE_AUDIO, str(error)) from error
 
 
+@functools.cache
+def _note_sequence() -> type:
+  """The proto's class; its package is large, and only needed to read."""
+  import note_seq
+
+  return note_seq.NoteSequence
+
+
 def _notes(data: bytes) -> Notes:
   """Notes of a serialized NoteSequence, with sustain applied."""
   try:
-    sequence = note_seq.NoteSequence.FromString(bytes(data))
+    sequence = _note_sequence().FromString(bytes(data))
     return notes_lib.from_note_sequence(sequence)
   except Exception as error:  # The errors of protobuf differ by version.
     raise base.SongError(base.rules.UNREADABLE_NOTES, str(error)) from error

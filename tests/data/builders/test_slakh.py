@@ -167,12 +167,12 @@ def test_subsets_differ_and_have_at_least_four_stems(num_stems):
 def test_sizes_of_subsets_are_drawn_evenly():
   sizes = [
     len(subset)
-    for number in range(2000)
+    for number in range(800)
     for subset in slakh.choose_subsets(12, number)
   ]
-  # All stems together can be drawn only once a track, the others freely.
-  counts = np.bincount(sizes, minlength=13)[4:12]
-  assert counts.min() > 0.9 * counts.max()
+  # The 13 subsets of eleven and twelve stems cannot be drawn twice a track.
+  counts = np.bincount(sizes, minlength=13)[4:11]
+  np.testing.assert_allclose(counts, counts.mean(), rtol=0.1)
 
 
 def test_mixes_beyond_full_scale_are_scaled_down(slakh_files, tmp_path):
