@@ -42,7 +42,11 @@ def prepared(tmp_path_factory):
   write_piece(root, "10_March_tpt_bn", [TRUMPET, BASSOON])
   write_piece(root, "12_Spring_vn_vc", [TRUMPET, BASSOON])
   write_piece(root, "14_Waltz_fl_theremin", [TRUMPET, BASSOON])
-  write_piece(root, "15_Surprise_tpt_tpt", [TRUMPET, "0.1 440\n"])
+  write_piece(root, "15_Surprise_tpt_tpt_tbn", [TRUMPET, BASSOON, TRUMPET])
+  folder = root / "15_Surprise_tpt_tpt_tbn"  # As published:
+  path = folder / "Notes_3_tbn_15_Surprise.txt"
+  path.rename(folder / "Notes_3_tpt_15_Surprise.txt")
+  write_piece(root, "18_Nocturne_vn_fl", [TRUMPET, "0.1 440\n"])
   write_piece(root, "16_Surprise_tpt_tpt", [TRUMPET])  # A part is missing.
   (root / "Supplementary_Files").mkdir()
   write_piece(root, "17_Nocturne_vn_fl", [TRUMPET, TRUMPET])
@@ -57,15 +61,17 @@ def prepared(tmp_path_factory):
   return builder
 
 
-def only(builder, split):
-  [example] = tfds.as_numpy(builder.as_dataset(split))
-  return example
+def examples(builder, split):
+  rows = tfds.as_numpy(builder.as_dataset(split))
+  return {row["id"].decode(): row for row in rows}
 
 
 def test_programs_come_from_the_codes_and_pitches_from_the_frequencies(
   prepared,
 ):
-  notes = base.notes_from_example(only(prepared, "train"))
+  notes = base.notes_from_example(
+    examples(prepared, "train")["10_March_tpt_bn"]
+  )
   np.testing.assert_allclose(notes.onset, [0.1, 0.1, 0.6])
   np.testing.assert_allclose(notes.offset, [0.5, 0.6, 0.9])
   assert notes.program.tolist() == [56, 70, 56]
@@ -75,14 +81,24 @@ def test_programs_come_from_the_codes_and_pitches_from_the_frequencies(
 
 def test_splits_are_mt3s_and_there_is_no_test(prepared):
   assert set(prepared.info.splits) == {"train", "validation"}
-  assert only(prepared, "train")["id"] == b"10_March_tpt_bn"
-  example = only(prepared, "validation")
-  assert example["id"] == b"12_Spring_vn_vc"
+  train = examples(prepared, "train")
+  assert set(train) == {"10_March_tpt_bn", "15_Surprise_tpt_tpt_tbn"}
+  [(name, example)] = examples(prepared, "validation").items()
+  assert name == "12_Spring_vn_vc"
   assert base.notes_from_example(example).program.tolist() == [40, 42, 40]
 
 
+def test_the_folder_is_believed_where_a_file_calls_its_part_otherwise(prepared):
+  example = examples(prepared, "train")["15_Surprise_tpt_tpt_tbn"]
+  notes = base.notes_from_example(example)
+  assert notes.program.tolist() == [56, 56, 57, 56, 57]
+  assert notes.pitch.tolist() == [57, 72, 72, 72, 72]
+
+
 def test_audio_is_the_mix_at_16_khz(prepared):
-  audio = base.audio_from_example(only(prepared, "train"))
+  audio = base.audio_from_example(
+    examples(prepared, "train")["10_March_tpt_bn"]
+  )
   time = np.arange(16000) / 16000
   expected = 0.2 * np.sin(2 * np.pi * 250 * time)
   expected += 0.2 * np.sin(2 * np.pi * 500 * time)
@@ -96,12 +112,13 @@ def test_every_broken_item_is_counted_and_named(prepared):
   counts = {row["rule"]: row["count"] for row in report["problems"]}
   assert counts == {
     "unknown_instrument": 1,
-    "missing_song": 44 - 5,
+    "missing_song": 44 - 6,
+    "codes_differ": 1,
     "unreadable_notes": 1,
     "missing_file": 1,
     "silent": 1,
-    "resampled": 2,
-    "invalid_note": 2,  # Of 0 Hz.
+    "resampled": 3,
+    "invalid_note": 3,  # Of 0 Hz.
   }
   named = {row["rule"]: row["examples"] for row in report["problems"]}
   assert named["unknown_instrument"] == ["14_Waltz_fl_theremin: theremin"]
