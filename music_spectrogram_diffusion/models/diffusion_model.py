@@ -248,8 +248,9 @@ class DiffusionModel:
       train: Whether dropout, of activations and of conditions, is on.
 
     Returns:
-      The loss; and the mean distance |x0_hat - x0| on the model's scale, at
-      low, medium and high noise.
+      The loss; and at low, medium and high noise the `loss` and `x0_error`, the
+      mean distance |x0_hat - x0| on the model's scale. NaN where no valid frame
+      has such a level.
     """
     keys = dict(
       zip(
@@ -304,5 +305,8 @@ class DiffusionModel:
       ("high", 2 / 3, 1.0),
     ):
       level = mask & ((time >= low) & (time < high))[:, None]
-      metrics[f"x0_error/{name}"] = diffusion.losses.masked_mean(error, level)
+      for kind, distance in (("loss", values), ("x0_error", error)):
+        metrics[f"{kind}/{name}"] = jnp.where(
+          level.any(), diffusion.losses.masked_mean(distance, level), jnp.nan
+        )
     return diffusion.losses.masked_mean(values, mask), metrics

@@ -123,7 +123,7 @@ def test_the_loss_is_a_mean_over_the_valid_frames(either, batch_of):
   assert abs(left - right) > 1e-4
   np.testing.assert_allclose(whole, (5 * left + 7 * right) / 12, rtol=1e-5)
   nothing, metrics = loss_of(jnp.zeros(12, bool))
-  assert nothing == 0.0 and not any(metrics.values())
+  assert nothing == 0.0 and np.isnan(list(metrics.values())).all()
 
 
 def test_dropout_is_on_only_when_asked_for(paper, batch_of):
@@ -193,8 +193,31 @@ def test_draws_of_noise_are_as_examples_over_again(aligned, batch_of):
 def test_errors_are_told_apart_by_noise_level(either, batch_of):
   _, metrics = either.loss(batch_of(either), KEY, train=False)
   assert metrics.keys() == {
-    f"x0_error/{level}" for level in ("low", "medium", "high")
+    f"{kind}/{level}"
+    for kind in ("loss", "x0_error")
+    for level in ("low", "medium", "high")
   }
   # Three stratified times: one in each third.
   low, high = metrics["x0_error/low"], metrics["x0_error/high"]
   assert 0 < low < high <= 2
+
+
+def test_the_loss_is_made_of_those_of_its_noise_levels(aligned, batch_of):
+  batch = batch_of(aligned)
+  everything = jnp.ones_like(batch["targets_mask"])
+  loss, metrics = aligned.loss(
+    batch | {"targets_mask": everything}, KEY, train=False
+  )
+  levels = [metrics[f"loss/{level}"] for level in ("low", "medium", "high")]
+  np.testing.assert_allclose(loss, np.mean(levels), rtol=1e-5)
+
+
+def test_a_noise_level_that_no_frame_has_is_nan(aligned, batch_of):
+  # Of three stratified times, one is in each third.
+  batch = batch_of(aligned)
+  only_one = jnp.asarray([[True], [False], [False]]) & batch["targets_mask"]
+  _, metrics = aligned.loss(
+    batch | {"targets_mask": only_one}, KEY, train=False
+  )
+  values = [metrics[f"loss/{level}"] for level in ("low", "medium", "high")]
+  assert np.isnan(values).sum() == 2

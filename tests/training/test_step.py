@@ -91,7 +91,11 @@ def test_the_loss_of_one_batch_falls(trained):
 
 def test_metrics_are_the_model_s_and_the_step_s(trained):
   _, _, metrics = trained
-  levels = {f"x0_error/{level}" for level in ("low", "medium", "high")}
+  levels = {
+    f"{kind}/{level}"
+    for kind in ("loss", "x0_error")
+    for level in ("low", "medium", "high")
+  }
   assert metrics.keys() == levels | {
     "loss",
     "gradient_norm",
