@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import json
 import logging
 import pathlib
 import shutil
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 import warnings
 
 from flax import traverse_util
@@ -21,6 +22,9 @@ from music_spectrogram_diffusion.training import checkpoint_contents as contents
 
 STATE, RUN = "state", "run"
 """Items of a checkpoint: arrays, and what belongs to them."""
+
+LOCK = ".lock"
+"""A file that the process that trains in a directory holds a lock of."""
 
 
 class SaveError(ValueError):
@@ -106,6 +110,9 @@ class Checkpoints:
     config: When they are made, and which stay.
     identity: What makes this run this run, as the configuration of its model;
       anything that JSON can say. A checkpoint of another identity is refused.
+
+  Raises:
+    ValueError: Another process trains there.
   """
 
   def __init__(
@@ -117,8 +124,10 @@ class Checkpoints:
     self.directory = pathlib.Path(directory).absolute()
     self._config = config
     self._identity = json.loads(json.dumps(dict(identity or {})))
-    self._failures = 0
     self._saving: int | None = None
+    self._failure: SaveError | None = None  # Of the last save, if it failed.
+    self.directory.mkdir(parents=True, exist_ok=True)
+    self._lock = _lock(self.directory)
     _LOGGER.addFilter(_is_not_of_orbax)
     self._manager = self._new_manager()
 
@@ -132,11 +141,8 @@ class Checkpoints:
     """Lets a save that is under way end; `wait` tells whether it did well."""
     _close(self._manager)
     _LOGGER.removeFilter(_is_not_of_orbax)
-
-  @property
-  def latest_step(self) -> int | None:
-    """Step of the last checkpoint, if there is one."""
-    return self._manager.latest_step()
+    if self._lock is not None:
+      self._lock.close()
 
   def is_due(self, step: int) -> bool:
     """Whether the configuration says to save after this step."""
@@ -193,11 +199,9 @@ class Checkpoints:
     Raises:
       SaveError: It could not be written.
     """
-    try:
-      self._manager.wait_until_finished()
-    except Exception as error:
-      raise self._failed(error) from error
-    self._saving = None
+    self._settle(is_last=True)
+    if self._failure is not None:
+      raise self._failure
 
   def restore(self, state: Any) -> Restored | None:
     """Reads the last checkpoint that is sound, onto the devices of `state`.
@@ -258,39 +262,36 @@ class Checkpoints:
     )
     return ocp.CheckpointManager(self.directory, options=options)
 
-  def _settle(self) -> None:
-    """Waits for the save before; a first failure is a warning."""
+  def _settle(self, *, is_last: bool = False) -> None:
+    """Waits for the save under way."""
     if self._saving is None:
       return
     try:
-      self.wait()
-      self._failures = 0
-    except SaveError as error:
-      self._fail(error)
+      self._manager.wait_until_finished()
+    except Exception as error:
+      self._fail(error, is_last=is_last)
+    else:
+      self._saving = self._failure = None
 
-  def _fail(self, error: Exception) -> None:
-    """Warns of the first failure in a row, raises the second."""
-    if not isinstance(error, SaveError):
-      error = self._failed(error)
-    self._failures += 1
-    # Hosts do not know of each other's failures.
-    if self._failures > 1 or jax.process_count() > 1:
-      raise error
-    warnings.warn(f"{error} Training goes on to the next save.", stacklevel=3)
-
-  def _failed(self, error: Exception) -> SaveError:
-    """The error of a save as one line; clears away what it left."""
+  def _fail(self, error: Exception, *, is_last: bool = False) -> None:
+    """Clears away what a save left; warns of a first failure in a row."""
     step, self._saving = self._saving, None
-    _close(self._manager)
-    self._manager = self._new_manager()
-    last = self.latest_step
+    is_alone = jax.process_count() == 1
+    if is_alone:  # Else it would wait for hosts that do not know.
+      _close(self._manager)
+      self._manager = self._new_manager()
+    last = self._manager.latest_step()
     kept = (
       "there was none before" if last is None else f"that of {last} is kept"
     )
-    return SaveError(
+    failure = SaveError(
       f"Cannot save step {step} in {self.directory}:"
       f" {_reason_of_failure(error, self.directory)}; {kept}."
     )
+    if self._failure is not None or is_last or not is_alone:
+      raise failure from error
+    self._failure = failure
+    warnings.warn(f"{failure} The next save is tried again.", stacklevel=4)
 
   def _check_run(self, step, run, expected) -> None:
     """Raises OtherRunError where a checkpoint is not of this run."""
@@ -477,6 +478,28 @@ def _reason_of_failure(error: Exception, directory: pathlib.Path) -> str:
     needed = f", {error.strerror}" if isinstance(error, OSError) else ""
     return f"no space left on the disk: {free_mb:.1f} MB are free{needed}"
   return text[:_LONGEST_REASON]
+
+
+def _lock(directory: pathlib.Path) -> IO[str] | None:
+  """Claims a directory until this process ends, however it ends.
+
+  A lock of the kind that children of the process do not hold: they may outlive
+  it when it is killed.
+  """
+  if jax.process_index() > 0:
+    return None
+  file = (directory / LOCK).open("a")
+  try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    if error.errno in (errno.EACCES, errno.EAGAIN):
+      file.close()
+      raise ValueError(
+        f"Expected no other process to train in {directory}; one does. Wait for"
+        " it to end, or choose another directory."
+      ) from error
+    # A file system without locks has to do without.
+  return file
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:

@@ -77,7 +77,6 @@ def train(
     ValueError: All checkpoints are damaged.
   """
   directory = pathlib.Path(directory).absolute()
-  directory.mkdir(parents=True, exist_ok=True)
   with checkpointing.Checkpoints(directory, checkpoints, identity) as saved:
     source = sources.as_batch_iterator(source)
     restored = saved.restore(state)
@@ -136,6 +135,8 @@ def _run(
       state, metrics = step(state, batch, key)
       done += 1
       report.add(done, metrics, ids)
+      if not running:
+        report.began(done, metrics)
       running.append(metrics)
       if len(running) > _IN_FLIGHT:
         jax.block_until_ready(running.popleft())

@@ -34,7 +34,7 @@ class Watcher(Protocol):
       state: The state after them; not to be kept, its buffers are reused.
       metrics: Means of the metrics of all steps since the last call, or since
         this process began, with `seconds_per_step`, which does not count the
-        time of watchers and of saving.
+        time of compiling, of watchers and of saving.
     """
 
 
@@ -46,6 +46,7 @@ class _Window:
     self.tell = tell
     self.metrics: list[Mapping[str, float]] = []
     self.seconds = 0.0
+    self.untimed = 0
 
   def means(self) -> Metrics:
     """Means of each metric, over the steps that have it; the loss first."""
@@ -56,7 +57,8 @@ class _Window:
       values = [value for value in values if math.isfinite(value)]
       if values:
         means[name] = math.fsum(values) / len(values)
-    return means | {"seconds_per_step": self.seconds / len(self.metrics)}
+    timed = max(len(self.metrics) - self.untimed, 1)
+    return means | {"seconds_per_step": self.seconds / timed}
 
 
 class Report:
@@ -102,6 +104,19 @@ class Report:
     """Counts the time of steps from here on."""
     self._since = time.monotonic()
 
+  def began(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+    """Waits for the first step, whose compilation does not count as its time.
+
+    Args:
+      step: Its number.
+      metrics: Its metrics.
+    """
+    jax.block_until_ready(metrics)
+    for window in self._windows:
+      window.untimed = 1
+    self._logged_at = (step, time.monotonic())
+    self.resume()
+
   def say(self, line: str) -> None:
     """Prints a line, on one of the hosts."""
     if self._is_first_host:
@@ -136,7 +151,7 @@ class Report:
     for window in due:
       if window.metrics:
         window.tell(step, state, window.means())
-        window.metrics, window.seconds = [], 0.0
+        window.metrics, window.seconds, window.untimed = [], 0.0, 0
     self.resume()
 
   def _fetch(self) -> None:
@@ -178,9 +193,12 @@ class Report:
     now = time.monotonic()
     logged_step, logged_time = self._logged_at
     self._logged_at = step, now
-    left_s = (self._last - step) * (now - logged_time) / (step - logged_step)
-    values = "  ".join(f"{name} {value:.4g}" for name, value in means.items())
-    self.say(f"step {step}/{self._last}  {values}  {_duration(left_s)} left")
+    line = [f"step {step}/{self._last}"]
+    line += [f"{name} {value:.4g}" for name, value in means.items()]
+    if step > logged_step:
+      per_step_s = (now - logged_time) / (step - logged_step)
+      line.append(f"{_duration((self._last - step) * per_step_s)} left")
+    self.say("  ".join(line))
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,7 @@
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 from jax import numpy as jnp
@@ -50,6 +52,11 @@ def save(directory, *steps, identity=None, make_state=make_state, **config):
 def restore(directory, identity=None, like=make_state):
   with checkpointing.Checkpoints(directory, identity=identity) as saved:
     return saved.restore(like())
+
+
+def names(directory):
+  """What lies there, but for the lock."""
+  return {path.name for path in directory.iterdir()} - {checkpointing.LOCK}
 
 
 def steps_saved(directory):
@@ -220,7 +227,7 @@ def test_what_a_killed_save_left_is_cleared_away(tmp_path):
   (tmp_path / "2").rename(tmp_path / "2.orbax-checkpoint-tmp")
   assert restore(tmp_path).source_state == b"at 1"
   save(tmp_path, 3)
-  assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "3"]
+  assert names(tmp_path) == {"1", "3"}
 
 
 def other_size(seed=0):
@@ -302,7 +309,7 @@ def test_a_save_that_fails_leaves_the_others_and_the_next_may_go_well(
     small_files()
     saved.save(4, large(4), key=KEY, source_state=b"at 4")
     saved.wait()
-  assert sorted(p.name for p in tmp_path.iterdir()) == ["3", "4"]
+  assert names(tmp_path) == {"3", "4"}
 
 
 def test_two_saves_that_fail_stop_the_run(tmp_path, small_files):
@@ -313,7 +320,7 @@ def test_two_saves_that_fail_stop_the_run(tmp_path, small_files):
       saved.save(3, large(3), key=KEY, source_state=b"")
     with pytest.raises(training.SaveError, match="step 3 .*that of 1 is kept"):
       saved.save(4, large(4), key=KEY, source_state=b"")
-  assert sorted(p.name for p in tmp_path.iterdir()) == ["1"]
+  assert names(tmp_path) == {"1"}
   assert restore(tmp_path).source_state == b"at 1"
 
 
@@ -322,7 +329,7 @@ def test_a_save_that_fails_at_the_end_is_an_error(tmp_path, small_files):
     saved.save(2, large(2), key=KEY, source_state=b"")
     with pytest.raises(training.SaveError, match="there was none before"):
       saved.wait()
-  assert not any(tmp_path.iterdir())
+  assert not names(tmp_path)
 
 
 CONFIG = training.CheckpointConfig(save_every=1)
@@ -339,9 +346,11 @@ def test_a_full_disk_is_known_before_anything_is_written(tmp_path, monkeypatch):
       match="no space left on the disk: 0.0 MB are free, 0.0 MB are needed",
     ):
       saved.save(2, make_state(2), key=KEY, source_state=b"")
+    with pytest.raises(training.SaveError, match="step 2 .*that of 1 is kept"):
+      saved.wait()  # Nothing comes after it.
     with pytest.raises(training.SaveError, match="step 3 .*that of 1 is kept"):
       saved.save(3, make_state(3), key=KEY, source_state=b"")
-  assert sorted(p.name for p in tmp_path.iterdir()) == ["1"]
+  assert names(tmp_path) == {"1"}
 
 
 @pytest.mark.parametrize("average", [True, False])
@@ -445,3 +454,28 @@ def test_hosts_in_shares_of_their_own_may_not(tmp_path):
     (run / f"host_{host}_of_2.json").write_text(text)
   with pytest.raises(ValueError, match="Expected 2 hosts, .* got 1"):
     restore(tmp_path / "0")
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_train_in_one_directory(tmp_path):
+  save(tmp_path, 1)
+  holder = subprocess.Popen(
+    [sys.executable, "-c", HOLD, str(tmp_path / checkpointing.LOCK)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  )
+  with holder:
+    holder.stdout.readline()
+    with pytest.raises(ValueError, match=f"no other process .* {tmp_path}"):
+      restore(tmp_path)
+    holder.kill()
+  # Whatever ends it, its claim ends with it.
+  assert restore(tmp_path) is not None

@@ -322,7 +322,8 @@ def test_a_run_killed_at_any_moment_goes_on_with_bit_identical_losses(tmp_path):
   assert losses(killed) == losses(whole)
   assert steps_saved(killed) == [9, 10]
   # Nothing half-written is left.
-  assert {p.name for p in killed.iterdir()} == {"9", "10", "metrics.jsonl"}
+  left = {path.name for path in killed.iterdir()}
+  assert left == {"9", "10", "metrics.jsonl", ".lock"}
 
 
 def test_sigterm_saves_and_the_run_goes_on_with_bit_identical_losses(tmp_path):
