@@ -28,6 +28,7 @@ from music_spectrogram_diffusion.data.builders.problems import (
 )
 
 _RECORD_SUFFIX = ".json"
+_MAX_DEATHS = 4  # Of processes in a row, before the songs are no more blamed.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,7 @@ def convert_songs(
 
   Raises:
     OSError: The directory cannot be written, as on a full disk.
+    ChildProcessError: Processes die, whatever the song.
   """
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,15 @@ def convert_songs(
       take(name, record)
     else:
       waiting.append(task)
+  died = 0
   for name, record in _run(waiting, num_workers):
+    died = died + 1 if record["died"] else 0
+    if died == _MAX_DEATHS:
+      raise ChildProcessError(
+        f"Expected processes that convert songs; {died} died one after the"
+        " other. Is there memory, and is the program that started them guarded"
+        ' by `if __name__ == "__main__"`? With no workers it shows.'
+      )
     take(name, record)
   return _gather(directory, tasks, records, problems)
 
@@ -201,14 +211,17 @@ def _gather(
 
 
 def _read_record(task: _Task) -> dict[str, Any] | None:
-  """The record of a song that is there already, made of the same files."""
+  """The record of a song that is there already, made of the same files.
+
+  Songs that were left out are tried again: the fault may have been elsewhere.
+  """
   try:
     record = json.loads(task.record_path.read_text(encoding="utf-8"))
     same = record["source"] == json.loads(json.dumps(task.source()))
     there = all((task.directory / file).is_file() for file in record["files"])
   except (OSError, ValueError, KeyError):
     return None
-  return record if same and there else None
+  return record if same and there and record["files"] else None
 
 
 def _run(
@@ -226,7 +239,7 @@ def _run(
       for task in (yield from _drain(suspects, 1)):
         problems = Problems()
         problems.add(rules.CRASHED, task.song.name)
-        yield task.song.name, _write_record(task, [], problems)
+        yield task.song.name, _record([], problems) | {"died": True}
 
 
 def _drain(
@@ -318,15 +331,22 @@ def _write_example(path: Path, example: Mapping[str, Any]) -> None:
 def _write_record(
   task: _Task, written: Sequence[tuple[str, str, float]], problems: Problems
 ) -> dict[str, Any]:
-  record = {
-    "source": task.source(),
-    "files": [name for name, _, _ in written],
-    "ids": [id for _, id, _ in written],
-    "audio_s": sum(audio_s for _, _, audio_s in written),
-    "problems": problems.to_json(),
-  }
+  record = _record(written, problems) | {"source": task.source()}
   path = task.record_path
   part = path.with_name(f".{path.name}.{os.getpid()}")
   part.write_text(json.dumps(record), encoding="utf-8")
   part.replace(path)
   return record
+
+
+def _record(
+  written: Sequence[tuple[str, str, float]], problems: Problems
+) -> dict[str, Any]:
+  """What is kept of a song: its examples' files, ids and length, and faults."""
+  return {
+    "files": [name for name, _, _ in written],
+    "ids": [id for _, id, _ in written],
+    "audio_s": float(sum(audio_s for _, _, audio_s in written)),
+    "problems": problems.to_json(),
+    "died": False,
+  }

@@ -119,6 +119,28 @@ def test_other_settings_or_a_lost_file_make_a_song_again(songs, tmp_path):
   assert times_converted(tmp_path, "a") == 3
 
 
+def test_a_song_that_was_left_out_is_tried_again(songs, tmp_path):
+  given = songs(a="fail a0", b="ok b0")
+  for _ in range(2):
+    assert len(run(given, tmp_path).problems.lines()) == 1
+  assert times_converted(tmp_path, "a") == 2
+  assert times_converted(tmp_path, "b") == 1
+
+
+def test_processes_that_all_die_are_not_the_songs_fault(
+  songs, tmp_path, monkeypatch
+):
+  def die_alone(waiting, num_workers):
+    """As if each process ended before it had done anything."""
+    return [waiting.popleft()]
+    yield
+
+  monkeypatch.setattr(converting, "_drain", die_alone)
+  given = songs(**{f"s{i}": f"ok s{i}" for i in range(9)})
+  with pytest.raises(ChildProcessError, match="4 died"):
+    run(given, tmp_path, num_workers=2)
+
+
 def test_missing_files_and_doubled_ids_are_counted(songs, tmp_path):
   given = songs(a="ok a0", b="ok a0 b1", c="ok c0")
   given.append(given[0])
