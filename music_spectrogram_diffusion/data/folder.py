@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 import unicodedata
@@ -48,7 +49,8 @@ AMBIGUOUS = Rule(
   "ambiguous", "names left out", "several files may be meant by them"
 )
 KEPT_ANYWAY = Rule("kept_anyway", "songs kept", "they do not fit, as asked for")
-RULES = (NO_MIDI, NO_AUDIO, AMBIGUOUS, KEPT_ANYWAY)
+EMPTY_SPLIT = Rule("empty_split", "splits empty", "no song's name falls to it")
+RULES = (EMPTY_SPLIT, NO_MIDI, NO_AUDIO, AMBIGUOUS, KEPT_ANYWAY)
 
 _FITS, _UNREADABLE = "fits", "unreadable"
 
@@ -143,9 +145,26 @@ def split_of(name: str, validation_share: float) -> str:
     name: The song.
     validation_share: Share of the names that go to validation.
   """
+  return VALIDATION if _position(name) < validation_share else TRAIN
+
+
+def check_splits(
+  songs: Sequence[Song], validation_share: float, problems: Problems
+) -> None:
+  """Counts a split to which no song has come, and says what would help."""
+  splits = {song.split for song in songs}
+  if validation_share and VALIDATION not in splits:
+    # Rounded up to two digits, so that the song of the least name is in.
+    share = math.floor(100 * min(_position(song.name) for song in songs)) + 1
+    problems.add(
+      EMPTY_SPLIT, f"{VALIDATION}: --validation {share / 100:.2f} fills it"
+    )
+
+
+def _position(name: str) -> float:
+  """A number from 0 to 1 that is drawn by a name."""
   digest = hashlib.sha256(name.encode()).digest()
-  position = int.from_bytes(digest[:8], "big") / 2**64
-  return VALIDATION if position < validation_share else TRAIN
+  return int.from_bytes(digest[:8], "big") / 2**64
 
 
 class Folder(base.SongBuilder):
@@ -199,6 +218,7 @@ class Folder(base.SongBuilder):
       )
       for name, files in pairs.items()
     ]
+    check_splits(self._songs, self.validation_share, problems)
     return self._songs
 
   @staticmethod

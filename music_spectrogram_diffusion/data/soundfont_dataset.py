@@ -110,10 +110,12 @@ class Soundfont(base.SongBuilder):
       key = (generator.GENERATOR_VERSION, seed)
       generated = dataclasses.replace(details, seed=key)
       found.append((songs.song_name(seed), (details.soundfont,), generated))
-    return [
+    made = [
       Song(name, folder.split_of(name, self.validation_share), files, piece)
       for name, files, piece in found
     ]
+    folder.check_splits(made, self.validation_share, problems)
+    return made
 
   @staticmethod
   def convert(song: Song, problems: Problems) -> Iterator[dict[str, Any]]:

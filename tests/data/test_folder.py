@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 from pathlib import Path
+import re
 import unicodedata
 
 import numpy as np
@@ -173,6 +174,21 @@ def test_the_split_is_a_matter_of_the_name_alone():
     if s == "validation"
   )
   assert set(folder.split_of(name, 0.0) for name in names) == {"train"}
+
+
+def test_an_empty_validation_split_is_counted_with_what_fills_it():
+  def songs(share):
+    return [base.Song(n, folder.split_of(n, share), ()) for n in ("a", "b")]
+
+  problems = base.Problems()
+  folder.check_splits(songs(0.01), 0.01, problems)
+  [line] = problems.lines()
+  share = float(re.search(r"--validation (0\.\d\d) fills it", line)[1])
+  assert [song.split for song in songs(share)].count("validation") == 1
+  problems = base.Problems()
+  folder.check_splits(songs(share), share, problems)
+  folder.check_splits(songs(0.0), 0.0, problems)
+  assert not problems.lines()
 
 
 @pytest.fixture(scope="module")
