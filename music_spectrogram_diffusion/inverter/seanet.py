@@ -22,6 +22,10 @@ from music_spectrogram_diffusion import audio
 _KERNEL = 3
 _DILATIONS = (1, 3, 9)
 
+_fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+# A generator begins far quieter than music, and not far louder.
+_quiet = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SeaNet:
@@ -121,7 +125,7 @@ class SeaNetModule(nn.Module):
       x = upsample(nn.elu(x))
       for j, dilation in enumerate(_DILATIONS):
         x = _ResidualUnit(dilation, self.dtype, name=f"residual_{i}_{j}")(x)
-    x = _conv(1, _KERNEL, 1, self.dtype, "last")(nn.elu(x))
+    x = _conv(1, _KERNEL, 1, self.dtype, "last", _quiet)(nn.elu(x))
     return x[..., 0].astype(jnp.float32)
 
 
@@ -178,7 +182,12 @@ class _ResidualUnit(nn.Module):
     return x + mix(nn.elu(y(nn.elu(x))))
 
 
-def _conv(features, kernel, dilation, dtype, name):
+def _conv(features, kernel, dilation, dtype, name, init=_fan_in):
   return nn.Conv(
-    features, (kernel,), kernel_dilation=(dilation,), dtype=dtype, name=name
+    features,
+    (kernel,),
+    kernel_dilation=(dilation,),
+    kernel_init=init,
+    dtype=dtype,
+    name=name,
   )
