@@ -67,6 +67,7 @@ class ContextConverter(seqio.FeatureConverter):
   ) -> tf.data.Dataset:
     lengths = self.get_model_feature_lengths(task_feature_lengths)
 
+    @tf.autograph.experimental.do_not_convert
     def convert(example):
       context, context_mask = self._pad(
         self._context(example), lengths["context"]

@@ -12,7 +12,7 @@ with `id` and `first_frame`, the song and the frame of it where the targets
 start. Needs TensorFlow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import threading
@@ -27,6 +27,9 @@ from music_spectrogram_diffusion import audio as audio_lib
 from music_spectrogram_diffusion import notes as notes_lib
 from music_spectrogram_diffusion.audio import SpectrogramConfig
 from music_spectrogram_diffusion.data.builders.problems import Problems, Rule
+
+# Nothing here is written for AutoGraph.
+_as_it_is = tf.autograph.experimental.do_not_convert
 
 Song = Mapping[str, Any]
 Example = dict[str, tf.Tensor]
@@ -84,6 +87,7 @@ def split_songs(
   """
   hop, rate = config.hop_length, config.frame_rate
 
+  @_as_it_is
   def pieces(song: Song) -> tf.data.Dataset:
     num_samples = tf.size(song["audio"], tf.int64)
     song_frames = -(-num_samples // hop)
@@ -91,6 +95,7 @@ def split_songs(
     notes = tf.stack(columns, axis=1)
     onset, offset = notes[:, 0], notes[:, 1]
 
+    @_as_it_is
     def piece(first: tf.Tensor) -> Example:
       last = tf.minimum(first + piece_frames, song_frames)
       kept_from = tf.maximum(first - MARGIN_FRAMES, 0)
@@ -111,6 +116,7 @@ def split_songs(
 
     return tf.data.Dataset.range(0, song_frames, piece_frames).map(piece)
 
+  @_as_it_is
   def with_log_mel(piece: Example) -> Example:
     num_frames = piece.pop("kept_to") - piece["kept_from"]
     log_mel = tf.numpy_function(
@@ -157,9 +163,9 @@ def random_windows(
   """
   windows = _Windows(
     places=functools.partial(
-      _random_places, short_context_probability=short_context_probability
+      random_places, short_context_probability=short_context_probability
     ),
-    lengths=_Lengths.of_task(sequence_length, output_features),
+    lengths=Lengths.of_task(sequence_length, output_features),
     vocabulary=vocabulary,
     config=config,
     problems=problems,
@@ -187,16 +193,16 @@ def consecutive_windows(
   `random_windows`.
   """
   windows = _Windows(
-    places=_consecutive_places,
-    lengths=_Lengths.of_task(sequence_length, output_features),
+    places=consecutive_places,
+    lengths=Lengths.of_task(sequence_length, output_features),
     vocabulary=vocabulary,
     config=config,
     problems=problems,
   )
-  no_seed = tf.zeros(2, tf.int64)
+  no_seed = [tf.zeros((), tf.int64)] * 2
   parallel = {"num_parallel_calls": tf.data.AUTOTUNE}
   return (
-    dataset.map(lambda piece: windows.choose(piece, no_seed), **parallel)
+    dataset.map(functools.partial(windows.choose, seed=no_seed), **parallel)
     .flat_map(windows.of_piece)
     .map(windows.widen, **parallel)
   )
@@ -240,6 +246,7 @@ def whole_songs(
       padded[row, : len(values)] = values
     return padded
 
+  @_as_it_is
   def example(song: Song) -> Example:
     song_frames = -(-tf.size(song["audio"], tf.int64) // config.hop_length)
     columns = [tf.cast(song["notes"][name], tf.float64) for name in _COLUMNS]
@@ -279,7 +286,7 @@ def _to_float(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Lengths:
+class Lengths:
   """Longest note tokens of a window, its frames, and those of its context."""
 
   tokens: int
@@ -291,7 +298,7 @@ class _Lengths:
     cls,
     sequence_length: Mapping[str, int] | None,
     output_features: Mapping[str, Any],
-  ) -> "_Lengths":
+  ) -> "Lengths":
     """From what seqio hands to a preprocessor."""
     lengths = {**SEQUENCE_LENGTH, **(sequence_length or {})}
     if _CONTEXT not in output_features:
@@ -305,19 +312,30 @@ class _Lengths:
     return cls(lengths[_INPUTS], lengths[_TARGETS], lengths[_CONTEXT])
 
 
-# Start of each window, and the length of its context.
-_Places = tuple[Int64[np.ndarray, " windows"], Int64[np.ndarray, " windows"]]
+Places = tuple[Int64[np.ndarray, " windows"], Int64[np.ndarray, " windows"]]
+"""The frame of the song at which each window starts, and the length of its
+context."""
 
 
-def _random_places(
+def random_places(
   first: int,
   last: int,
   song_frames: int,
   seed: Int64[np.ndarray, " 2"],
-  lengths: _Lengths,
+  lengths: Lengths,
   *,
   short_context_probability: float,
-) -> _Places:
+) -> Places:
+  """Where windows of a piece start, at random; see `random_windows`.
+
+  Args:
+    first: First frame at which one may start.
+    last: The frame after the last one at which one may start.
+    song_frames: Length of the song.
+    seed: Any numbers; the same give the same places.
+    lengths: Of windows.
+    short_context_probability: Share of contexts that are cut.
+  """
   rng = np.random.default_rng(seed.astype(np.uint64))
   # A song that is shorter than a window has one, too.
   start = first + rng.integers(min(lengths.target, song_frames))
@@ -328,13 +346,14 @@ def _random_places(
   return starts, np.where(short, np.minimum(context, shorter), context)
 
 
-def _consecutive_places(
+def consecutive_places(
   first: int,
   last: int,
   song_frames: int,
   seed: Int64[np.ndarray, " 2"],
-  lengths: _Lengths,
-) -> _Places:
+  lengths: Lengths,
+) -> Places:
+  """Where windows of a piece start that follow each other in the song."""
   del song_frames, seed
   segments = np.arange(-(-first // lengths.target), -(-last // lengths.target))
   starts = segments * lengths.target
@@ -353,13 +372,14 @@ class _Windows:
     problems: Counts windows that are dropped.
   """
 
-  places: Callable[..., _Places]
-  lengths: _Lengths
+  places: Callable[..., Places]
+  lengths: Lengths
   vocabulary: notes_lib.Vocabulary
   config: SpectrogramConfig
   problems: Problems
 
-  def choose(self, piece: Example, seed: tf.Tensor) -> Example:
+  @_as_it_is
+  def choose(self, piece: Example, seed: Sequence[tf.Tensor]) -> Example:
     """Adds the columns `window`: starts, lengths and padded note tokens."""
     start, context, tokens, num_tokens = tf.numpy_function(
       self._choose,
@@ -369,7 +389,7 @@ class _Windows:
         piece["first_frame"],
         piece["last_frame"],
         piece["song_frames"],
-        seed,
+        tf.stack(seed),
       ],
       (tf.int64, tf.int64, tf.int32, tf.int64),
     )
@@ -424,10 +444,12 @@ class _Windows:
     with _LOCK:
       self.problems.add(rule, window)
 
+  @_as_it_is
   def of_piece(self, piece: Example) -> tf.data.Dataset:
     """The windows of a piece, still as float16."""
     log_mel, kept_from = piece["log_mel"], piece["kept_from"]
 
+    @_as_it_is
     def cut(window: Example) -> Example:
       start = window["start"] - kept_from
       example = {
@@ -442,6 +464,7 @@ class _Windows:
 
     return tf.data.Dataset.from_tensor_slices(piece["window"]).map(cut)
 
+  @_as_it_is
   def widen(self, example: Example) -> Example:
     """Spectrograms as float32."""
     spectrograms = {_TARGETS, _CONTEXT} & set(example)
