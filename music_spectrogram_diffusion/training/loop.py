@@ -98,12 +98,12 @@ def train(
       place=place_batch,
     )
     with batches, interruption.Interruption() as interrupted:
-      state, done = _run(
+      state, is_stopped = _run(
         state, step, batches, key, first, num_steps, saved, report, interrupted
       )
       saved.wait()
-      if done < num_steps and interrupted.asked(done):
-        raise interrupted.error(done, directory)
+      if is_stopped:
+        raise interrupted.error(int(state.step), directory)
   return state
 
 
@@ -113,17 +113,19 @@ def _run(
   batches: sources.Prefetcher,
   key: PRNGKeyArray,
   done: int,
-  last: int,
+  num_steps: int,
   saved: checkpointing.Checkpoints,
   report: reporting.Report,
   interrupted: interruption.Interruption,
-) -> tuple[State, int]:
-  """Makes and saves the steps after `done`; gives the last state and its step.
+) -> tuple[State, bool]:
+  """Makes and saves the steps after `done`; gives the last state.
+
+  And whether it is the last because the run was asked to stop.
 
   The host waits for no step, but for those before the last `_IN_FLIGHT` ones,
   and where something is reported or saved.
   """
-  stopping = False
+  last, is_stopping = num_steps, False
   running: deque[Any] = deque()
   while done < last:
     try:
@@ -140,8 +142,8 @@ def _run(
       running.append(metrics)
       if len(running) > _IN_FLIGHT:
         jax.block_until_ready(running.popleft())
-    if not stopping and done < last and interrupted.asked(done):
-      stopping, last = True, batches.request_state()
+    if not is_stopping and done < last and interrupted.asked(done):
+      is_stopping, last = True, batches.request_state()
       report.say(f"asked to stop: saving at step {last}")
     saving = done == last or saved.is_due(done)
     # What is saved was looked at before, so that it is never NaN.
@@ -149,4 +151,4 @@ def _run(
     if saving:
       saved.save(done, state, key=key, source_state=batches.state(done))
       report.resume()
-  return state, done
+  return state, is_stopping and done < num_steps

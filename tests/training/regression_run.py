@@ -7,10 +7,13 @@ import functools
 import json
 import os
 import pathlib
+import socket
 import sys
+import time
 
 import jax
 from jax import numpy as jnp
+from jax import sharding
 import numpy as np
 import optax
 from orbax.checkpoint import CheckpointManager
@@ -72,8 +75,8 @@ def train(directory, source=None, step=STEP, seed=0, state=None, **settings):
 class Walk:
   """Batches of a generator with a state of its own: no function of the step."""
 
-  def __init__(self):
-    self._rng = np.random.default_rng(5)
+  def __init__(self, seed=5):
+    self._rng = np.random.default_rng(seed)
 
   def __next__(self):
     # Draws a varying number, so that skipping steps would not do.
@@ -83,10 +86,10 @@ class Walk:
     return {"x": x.astype(np.float32), "y": y.astype(np.float32)}
 
   def get_state(self):
-    return repr(self._rng.bit_generator.state).encode()
+    return json.dumps(self._rng.bit_generator.state).encode()
 
   def set_state(self, state):
-    self._rng.bit_generator.state = eval(state.decode())
+    self._rng.bit_generator.state = json.loads(state)
 
 
 def strike_when(directory, kind, moment, at):
@@ -95,6 +98,8 @@ def strike_when(directory, kind, moment, at):
   def strike(here, step):
     if (here, step) == (moment, at):
       os.kill(os.getpid(), kind)
+    elif here == moment and step > at:
+      time.sleep(0.1)  # Until other hosts have heard of it.
 
   rename, save = os.rename, CheckpointManager.save
 
@@ -118,35 +123,65 @@ def strike_when(directory, kind, moment, at):
   return step
 
 
-def attempt(directory, num_steps, *trouble):
-  """Runs, and dies of what is asked for; gives the exit code."""
-  step = strike_when(directory, *trouble) if trouble else STEP
+def attempt(directory, num_steps, trouble=(), hosts=1, host=0, port=0):
+  """Runs, and dies of what is asked for; gives the exit code.
+
+  Of several hosts, each has data of its own; trouble comes to the last.
+  """
+  settings = {"num_steps": num_steps}
+  if hosts > 1:
+    jax.distributed.initialize(f"127.0.0.1:{port}", hosts, host)
+    mesh = jax.make_mesh(
+      (hosts,), ("data",), axis_types=(sharding.AxisType.Auto,)
+    )
+    rows = sharding.NamedSharding(mesh, sharding.PartitionSpec("data"))
+    whole = sharding.NamedSharding(mesh, sharding.PartitionSpec())
+    settings["state"] = jax.jit(start, out_shardings=whole)()
+    settings["place_batch"] = lambda batch: {
+      name: jax.make_array_from_process_local_data(rows, value)
+      for name, value in batch.items()
+    }
+  is_last = host == hosts - 1
+  step = strike_when(directory, *trouble) if trouble and is_last else STEP
   try:
-    train(directory, Walk(), step, num_steps=num_steps)
+    train(directory, Walk(seed=5 + host), step, **settings)
   except training.Interrupted as error:
     print(error)
     return error.exit_code
   return 0
 
 
+def fork(**arguments):
+  """Makes an attempt in a process of its own; gives its number."""
+  sys.stdout.flush()
+  child = os.fork()
+  if child:
+    return child
+  code = 99
+  try:
+    code = attempt(**arguments)
+  finally:
+    sys.stdout.flush()
+    os._exit(code)
+
+
 def main():
-  """Makes all attempts, each in a process of its own.
+  """Makes all attempts, and prints the exit codes of their processes.
 
   They are forked before JAX has started anything, which saves importing it.
   """
   codes = []
   for arguments in json.loads(sys.argv[1]):
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-      code = 99
-      try:
-        code = attempt(*arguments)
-      finally:
-        sys.stdout.flush()
-        os._exit(code)
-    _, status = os.waitpid(child, 0)
-    codes.append(os.waitstatus_to_exitcode(status))
+    with socket.socket() as free:
+      free.bind(("127.0.0.1", 0))
+      port = free.getsockname()[1]
+    children = [
+      fork(**arguments, host=host, port=port)
+      for host in range(arguments.get("hosts", 1))
+    ]
+    for child in children:
+      _, status = os.waitpid(child, 0)
+      codes.append(os.waitstatus_to_exitcode(status))
   print(json.dumps(codes))
 
 

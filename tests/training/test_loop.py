@@ -301,6 +301,13 @@ def attempts(*arguments):
   return json.loads(codes), lines, result.stderr
 
 
+def assert_same_losses(whole, parts, num_steps):
+  """None was lost or made twice, and all are equal to the last bit."""
+  lines = lines_of(parts)
+  assert [line["step"] for line in lines] == list(range(1, num_steps + 1))
+  assert losses(parts) == losses(whole)
+
+
 def test_a_run_killed_at_any_moment_goes_on_with_bit_identical_losses(tmp_path):
   whole, killed = tmp_path / "whole", tmp_path / "killed"
   kills = [
@@ -308,19 +315,17 @@ def test_a_run_killed_at_any_moment_goes_on_with_bit_identical_losses(tmp_path):
     ("save begun", 3),  # While it is written by another thread.
     ("step", 4),  # Soon after, while it may still be written.
     ("written", 6),  # Before what is written has its name.
-    ("step", 8),
     ("save begun", 9),
     ("written", 10),  # In the last step.
   ]
+  again = dict(directory=str(killed), num_steps=10)
   codes, _, errors = attempts(
-    [str(whole), 10],
-    *([str(killed), 10, signal.SIGKILL, *kill] for kill in kills),
-    [str(killed), 10],
+    dict(directory=str(whole), num_steps=10),
+    *(again | {"trouble": [signal.SIGKILL, *kill]} for kill in kills),
+    again,
   )
   assert codes == [0, *[-signal.SIGKILL] * len(kills), 0], errors
-  assert len(losses(whole)) == 10
-  assert losses(killed) == losses(whole)
-  assert steps_saved(killed) == [9, 10]
+  assert_same_losses(whole, killed, 10)
   # Nothing half-written is left.
   left = {path.name for path in killed.iterdir()}
   assert left == {"9", "10", "metrics.jsonl", ".lock"}
@@ -328,18 +333,33 @@ def test_a_run_killed_at_any_moment_goes_on_with_bit_identical_losses(tmp_path):
 
 def test_sigterm_saves_and_the_run_goes_on_with_bit_identical_losses(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+  again = dict(directory=str(stopped), num_steps=10)
   codes, lines, errors = attempts(
-    [str(whole), 10],
-    [str(stopped), 10, signal.SIGTERM, "step", 1],
-    [str(stopped), 10, signal.SIGINT, "step", 5],
-    [str(stopped), 10],
+    dict(directory=str(whole), num_steps=10),
+    again | {"trouble": [signal.SIGTERM, "step", 1]},
+    again | {"trouble": [signal.SIGINT, "step", 5]},
+    again,
   )
   assert codes == [0, 128 + signal.SIGTERM, 128 + signal.SIGINT, 0], errors
-  assert losses(stopped) == losses(whole)
+  assert_same_losses(whole, stopped, 10)
   assert any(
     line.startswith("Stopped by SIGTERM at step 4") and str(stopped) in line
     for line in lines
   )
+
+
+def test_hosts_of_which_one_gets_sigterm_stop_together_and_go_on(tmp_path):
+  whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+  run = dict(num_steps=40, hosts=2)
+  again = run | dict(directory=str(stopped))
+  codes, _, errors = attempts(
+    run | dict(directory=str(whole)),
+    again | {"trouble": [signal.SIGTERM, "step", 4]},
+    again,
+  )
+  assert codes == [0, 0, 143, 143, 0, 0], errors
+  # Each went on in data of its own.
+  assert_same_losses(whole, stopped, 40)
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
