@@ -37,6 +37,9 @@ DEFAULT_VELOCITY = 100
 MAX_NOTES_AFTER_END = 0.02
 """Share of notes after the audio's end from which a pair does not fit."""
 
+MAX_TAIL_S = 30.0
+"""Seconds after the last note from which `long_tail` is counted."""
+
 CHECKSUM_LISTS = {
   "SHA256SUMS": "sha256",
   "sha256sum.txt": "sha256",
@@ -219,6 +222,15 @@ def clean_notes(
   notes = notes_lib.to_slakh_classes(notes)  # Cuts overlaps, too.
   order = np.lexsort((notes.pitch, notes.program, notes.is_drum, notes.onset))
   return notes[order]
+
+
+def check_tail(
+  notes: Notes, duration_s: float, problems: Problems, name: str
+) -> None:
+  """Counts a whole song whose notes end long before its audio does."""
+  tail_s = duration_s - notes.duration_s
+  if tail_s > MAX_TAIL_S:
+    problems.add(rules.LONG_TAIL, f"{name}: {tail_s:.0f} s")
 
 
 def make_example(

@@ -25,6 +25,7 @@ def convert(song: Song, problems: Problems) -> Iterator[dict[str, Any]]:
   notes = base.load_midi(midi, problems, song.name)
   duration_s = len(audio) / base.SAMPLE_RATE
   notes = base.clean_notes(notes, duration_s, problems, song.name)
+  base.check_tail(notes, duration_s, problems, song.name)
   yield base.make_example(song.name, audio, notes)
 
 

@@ -69,6 +69,9 @@ SCALED_DOWN = Rule(
   "scaled_down", "songs mended", "peaks above full scale, scaled down to it"
 )
 CLIPPED = Rule("clipped", "songs kept", "audio is clipped in the original")
+LONG_TAIL = Rule(
+  "long_tail", "songs kept", "audio goes on for long after the last note"
+)
 DAMAGED_NOTES = Rule(
   "damaged_notes", "songs mended", "notes are damaged in part, the rest is used"
 )

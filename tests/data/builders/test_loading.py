@@ -202,6 +202,17 @@ def test_a_few_notes_after_the_end_are_dropped_and_many_drop_the_song():
   assert caught.value.rule == rules.LENGTHS_DIFFER
 
 
+def test_notes_that_end_long_before_the_audio_are_told_of():
+  problems = Problems()
+  notes = Notes.from_columns([0], [1], 60, 80)
+  loading.check_tail(notes, 30.9, problems, "song")
+  assert counts(problems) == {}
+  loading.check_tail(notes, 101.0, problems, "song")
+  assert problems.lines() == [
+    "1 songs kept: audio goes on for long after the last note (song: 100 s)"
+  ]
+
+
 def test_a_song_without_notes_is_dropped():
   with pytest.raises(SongError) as caught:
     clean(Notes.from_columns([], [], [], []))
