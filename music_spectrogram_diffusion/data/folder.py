@@ -86,8 +86,8 @@ def find_pairs(
     ValueError: A folder is missing, or holds no such file.
   """
   audio_dir = Path(audio_dir)
-  audio = _files_by_key(audio_dir, AUDIO_SUFFIXES, "audio")
-  midi = _files_by_key(Path(midi_dir), MIDI_SUFFIXES, "MIDI")
+  audio = _files_by_key(audio_dir, AUDIO_SUFFIXES, "audio", problems)
+  midi = _files_by_key(Path(midi_dir), MIDI_SUFFIXES, "MIDI", problems)
   pairs = _pair(audio, midi, problems)
   audio, midi = _by_file_name(audio), _by_file_name(midi)
   pairs += _pair(audio, midi, problems)
@@ -102,11 +102,11 @@ def find_pairs(
 
 
 def _files_by_key(
-  directory: Path, suffixes: Sequence[str], kind: str
+  directory: Path, suffixes: Sequence[str], kind: str, problems: Problems
 ) -> dict[str, list[Path]]:
   """Files by what their paths have in common with those of their partners."""
   files = {}
-  for path in find_files(directory, suffixes, kind):
+  for path in find_files(directory, suffixes, kind, problems):
     key = path.relative_to(directory).with_suffix("").as_posix()
     key = unicodedata.normalize("NFC", key).casefold()
     files.setdefault(key, []).append(path)

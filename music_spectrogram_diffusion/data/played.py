@@ -78,7 +78,8 @@ def prepare_soundfont(
   font = Path(soundfont_path or soundfont.find_soundfont())
   if not font.is_file():
     raise ValueError(f"Expected a soundfont at {font}; found no file there.")
-  files = [] if midi_dir is None else _find_midi(midi_dir)
+  problems = Problems()
+  files = [] if midi_dir is None else _find_midi(midi_dir, problems)
   if format == "examples":
     return prepare_dataset(
       "soundfont",
@@ -100,12 +101,12 @@ def prepare_soundfont(
       " the format arrays; use the format examples."
     )
   return _prepare_arrays(
-    Path(data_dir), files, seeds, font, num_workers, on_progress
+    Path(data_dir), files, seeds, font, problems, num_workers, on_progress
   )
 
 
-def _find_midi(directory: str | Path) -> list[Path]:
-  return find_files(directory, notes_lib.MIDI_SUFFIXES, "MIDI")
+def _find_midi(directory: str | Path, problems: Problems) -> list[Path]:
+  return find_files(directory, notes_lib.MIDI_SUFFIXES, "MIDI", problems)
 
 
 def _num_pieces(hours: float) -> int:
@@ -120,11 +121,11 @@ def _prepare_arrays(
   files: Sequence[Path],
   seeds: Sequence[int],
   font: Path,
+  problems: Problems,
   num_workers: int | None,
   on_progress: Callable[[int, int, float, str], None] | None,
 ) -> PreparedDataset:
   """Writes songs of arrays, and a report beside them."""
-  problems = Problems()
   pieces = [*_playable(files, problems), *seeds]
   if not pieces:
     found = "; ".join(problems.lines())

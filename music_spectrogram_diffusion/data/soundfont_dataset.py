@@ -103,7 +103,9 @@ class Soundfont(base.SongBuilder):
     _synthesizer(details.synthesizer, details.soundfont)  # Fails at once.
     found = []
     if self.with_midi:
-      for path in find_files(manual_dir, notes_lib.MIDI_SUFFIXES, "MIDI"):
+      for path in find_files(
+        manual_dir, notes_lib.MIDI_SUFFIXES, "MIDI", problems
+      ):
         name = path.relative_to(manual_dir).with_suffix("").as_posix()
         found.append((name, (path, details.soundfont), details))
     for seed in self.seeds:

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import os
 from pathlib import Path
 import re
 import unicodedata
@@ -302,6 +303,19 @@ def test_pairs_that_do_not_fit_are_kept_when_asked_for(tmp_path):
   assert report(kept)["note_after_end"] == len(piece(1)) - len(notes)
   verdicts = {name: row["verdict"] for name, row in table(kept).items()}
   assert verdicts == {"late": "shifted", "cut": "lengths_differ"}
+
+
+def test_names_of_any_script_and_length_are_ids_and_others_are_counted(
+  tmp_path,
+):
+  name = "\N{HIRAGANA LETTER A}" * 80  # 240 bytes, 720 when they are quoted.
+  write(tmp_path / "audio" / f"{name}.wav", play(piece(0, 2.0), 2.0))
+  write(tmp_path / "midi" / f"{name}.mid", piece(0, 2.0))
+  for file in (b"audio/caf\xe9.wav", b"midi/caf\xe9.mid"):
+    (tmp_path / os.fsdecode(file)).touch()
+  dataset = prepare(tmp_path)
+  assert set(examples(dataset)) == {name}
+  assert report(dataset) == {"bad_name": 2}
 
 
 def test_songs_go_to_both_splits_and_stand_in_the_table(tmp_path):

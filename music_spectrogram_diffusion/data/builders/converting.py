@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import concurrent.futures
 from concurrent.futures import process
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -28,6 +29,7 @@ from music_spectrogram_diffusion.data.builders.problems import (
 )
 
 _RECORD_SUFFIX = ".json"
+_MAX_STEM = 200  # File systems have names of up to 255 bytes.
 _MAX_DEATHS = 4  # Of processes in a row, before the songs are no more blamed.
 
 
@@ -171,7 +173,11 @@ class _Task:
   @property
   def stem(self) -> str:
     """Begins the names of the song's files: unique, without a slash."""
-    return urllib.parse.quote(self.song.name, safe=" ")
+    stem = urllib.parse.quote(self.song.name, safe=" ")
+    if len(stem) <= _MAX_STEM:
+      return stem
+    digest = hashlib.sha256(self.song.name.encode()).hexdigest()
+    return f"{stem[: _MAX_STEM - len(digest)]}{digest}"
 
   @property
   def record_path(self) -> Path:
