@@ -6,6 +6,7 @@ import math
 import pathlib
 import time
 from typing import Any, Protocol, runtime_checkable
+import warnings
 
 import jax
 
@@ -188,8 +189,12 @@ class Report:
     del state
     if not self._is_first_host:
       return
-    with (self._directory / METRICS_FILE).open("a") as file:
-      file.write(json.dumps({"step": step} | means) + "\n")
+    path = self._directory / METRICS_FILE
+    try:
+      with path.open("a") as file:
+        file.write(json.dumps({"step": step} | means) + "\n")
+    except OSError as error:  # Such as a full disk: no reason to stop.
+      warnings.warn(f"Cannot write {path}: {error.strerror}.", stacklevel=2)
     now = time.monotonic()
     logged_step, logged_time = self._logged_at
     self._logged_at = step, now

@@ -7,6 +7,8 @@ import jax
 from jax import numpy as jnp
 from jax import sharding
 import numpy as np
+import optax
+import optax.contrib
 import pytest
 
 from music_spectrogram_diffusion import training
@@ -132,6 +134,37 @@ def test_arrays_of_the_host_come_back_as_such(tmp_path):
   restored = restore(tmp_path, like=make)
   assert isinstance(restored.state["parameters"]["layer"]["kernel"], np.ndarray)
   assert_same(restored.state, make(1))
+
+
+OPTIMIZERS = {
+  "factored": training.adafactor(),
+  "partly frozen": optax.multi_transform(
+    {"trained": training.adamw(1e-3), "frozen": optax.set_to_zero()},
+    {"encoder": "frozen", "decoder": "trained"},
+  ),
+  "begun at infinity": optax.chain(
+    optax.adam(1e-3), optax.contrib.reduce_on_plateau()
+  ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_states_of_optimizers_come_back_in_their_own_types(tmp_path, name):
+  parameters = {
+    "encoder": {"kernel": jnp.ones((256, 130))},
+    "decoder": {"kernel": jnp.ones((4, 4)), "scale": jnp.ones(3)},
+  }
+
+  def make(seed=0):
+    with jax.numpy_dtype_promotion("standard"):
+      return training.TrainState.create(
+        parameters, OPTIMIZERS[name], keep_average=seed % 2 == 0
+      )
+
+  save(tmp_path, 2, make_state=make)
+  restored = restore(tmp_path, like=make).state
+  assert jax.tree.structure(restored) == jax.tree.structure(make())
+  assert_same(restored, make())
 
 
 def files_of(checkpoint):

@@ -178,6 +178,33 @@ def test_watchers_see_means_of_all_steps_since_they_were_called(
   np.testing.assert_allclose(rare.told[1][1]["loss"], np.mean(each[5:]))
 
 
+def test_lines_after_the_checkpoint_and_half_lines_are_dropped(
+  uninterrupted, tmp_path
+):
+  train(tmp_path, num_steps=3)
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 4, "loss": 9.0}\n{"step": 5, "lo')
+  train(tmp_path)
+  assert [line["step"] for line in lines_of(tmp_path)] == list(range(1, 8))
+  assert losses(tmp_path) == losses(uninterrupted[0])
+
+
+def test_metrics_that_cannot_be_written_do_not_stop_a_run(
+  uninterrupted, tmp_path
+):
+  class Blocking(Recording):
+    def __call__(self, step, state, metrics):
+      """Puts a folder where the file was."""
+      path = tmp_path / "metrics.jsonl"
+      if path.is_file():
+        path.unlink()
+        path.mkdir()
+
+  with pytest.warns(UserWarning, match=f"Cannot write {tmp_path}/metrics"):
+    state = train(tmp_path, watchers=[Blocking(3)])
+  assert_same(state, uninterrupted[1])
+
+
 def test_groups_of_metrics_may_be_empty(tmp_path):
   def loss(parameters, batch, key):
     value, _ = regression_run.loss(parameters, batch, key)
