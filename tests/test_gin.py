@@ -120,6 +120,25 @@ def test_the_paper_s_diffusion(load, name):
   )
 
 
+def test_a_learning_rate_is_the_optimizer_s_and_what_is_shown(load):
+  load("small.gin", "data/arrays.gin", LEARNING_RATE=2e-3)
+  for parameter in (
+    "optimizers.adafactor.learning_rate",
+    "metrics.training_summaries.learning_rate",
+  ):
+    assert resolved(parameter) == 2e-3
+  load("aligned.gin", "data/arrays.gin", LEARNING_RATE=2e-3)
+  rate = resolved("metrics.training_summaries.learning_rate")
+  assert float(rate(1000)) == pytest.approx(2e-3)
+  assert float(rate(4999)) == pytest.approx(0.03 * 2e-3)
+
+
+def test_memory_can_be_saved(load):
+  load("small.gin", "data/arrays.gin", DTYPE="bfloat16", REMAT=True)
+  network = resolved("run.train_model.learner").model.network
+  assert (network.dtype, network.remat) == ("bfloat16", True)
+
+
 def test_the_autoregressive_model_is_dithered(load):
   assert learner_of(load, "small_autoregressive").model.dither == 0.2
 

@@ -3,7 +3,7 @@
 Here alone gin is imported; it reaches the library from outside.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import difflib
 import inspect
@@ -22,7 +22,9 @@ _UNKNOWN_NAME = re.compile(
 )
 _UNKNOWN_SYMBOL = re.compile(r"^'(\w+)' was not provided by an import")
 _UNKNOWN_FILE = re.compile(r"Unable to open file: (\S+)\. Searched")
-_UNKNOWN_ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_WRONG_ARGUMENT = re.compile(
+  r"(unexpected keyword|missing .*required.*) argument:? '(\w+)'"
+)
 _WHERE = re.compile(r'In file "(.+?)", line (\d+)')
 _CALL = re.compile(r"\n\s*In call to configurable '(\S+)'.*")
 _IMPORT = re.compile(r"^(?:from|import)\s.*$", re.M)
@@ -127,13 +129,13 @@ def explained(
     raise ValueError(f"{place}: {said}" if place else said) from error
   except TypeError as error:
     # Of a function that takes any keyword, gin does not know the names.
-    if (unknown := _UNKNOWN_ARGUMENT.search(str(error))) is None:
+    wrong, call = (
+      pattern.search(str(error)) for pattern in (_WRONG_ARGUMENT, _CALL)
+    )
+    if not wrong or not call:
       raise
-    call = _CALL.search(str(error))
-    function = call[1] if call else "a function"
-    raise ValueError(
-      f"{function} takes no parameter {unknown[1]!r}."
-    ) from error
+    what = "needs a" if wrong[1].startswith("missing") else "takes no"
+    raise ValueError(f"{call[1]} {what} parameter {wrong[2]!r}.") from error
 
 
 @contextlib.contextmanager
@@ -149,6 +151,16 @@ def _quiet() -> Iterator[None]:
 
 def _is_no_search(record: logging.LogRecord) -> bool:
   return not record.getMessage().startswith("Path not found: ")
+
+
+def configures(function: Callable[..., Any]) -> bool:
+  """Whether anything is bound to a function."""
+  import gin
+
+  try:
+    return bool(gin.get_bindings(function, resolve_references=False))
+  except ValueError:  # Gin has never heard of it.
+    return False
 
 
 def operative() -> str:
@@ -223,6 +235,8 @@ def _parameters(configurable: str) -> list[str]:
   import gin
 
   function: Any = gin.get_configurable(configurable)
+  if inspect.isclass(function):
+    function = function.__mro__[1]  # What gin has made a class of its own of.
   return list(inspect.signature(function).parameters)
 
 

@@ -31,8 +31,7 @@ app.command(no_args_is_help=True)(render.render)
 app.command(no_args_is_help=True)(info.info)
 # What begins with `--gin.` is gin's to read.
 app.command(
-  no_args_is_help=True,
-  context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+  no_args_is_help=True, context_settings={"ignore_unknown_options": True}
 )(train.train)
 app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")

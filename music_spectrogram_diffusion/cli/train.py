@@ -15,7 +15,10 @@ _BINDING = re.compile(r"--gin\.([^=\s]+)=(.*)", re.DOTALL)
 
 
 def train(
-  context: typer.Context,
+  overrides: Annotated[
+    list[str] | None,
+    typer.Argument(metavar="--gin.NAME=VALUE", show_default=False),
+  ] = None,
   gin_file: Annotated[
     list[str] | None,
     typer.Option(
@@ -41,7 +44,7 @@ def train(
   a parameter, as in --gin.partitioning.Partitioner.model=2. Values are literals
   of Python. The same command goes on with a run that was stopped.
   """
-  bindings = [_binding(argument) for argument in context.args]
+  bindings = [_binding(argument) for argument in overrides or ()]
   if not gin_file:
     raise ValueError(
       "Expected a --gin_file, such as --gin_file=small_with_context.gin; they"
@@ -59,18 +62,16 @@ def train(
     text = gin_files.operative()
     outputs.write_whole(directory / OPERATIVE_CONFIG, text.encode())
 
-  try:
-    join = gin.get_configurable(training.initialize_distributed)
-    train_model = gin.get_configurable(training.train_model)
-  except ValueError as error:
+  if not gin_files.configures(training.train_model):
     raise ValueError(
       f"Expected a gin file that describes a run; {', '.join(gin_file)} does"
       " not. Add one, such as --gin_file=small_with_context.gin."
-    ) from error
+    )
   with console.warnings_as_lines("training"), gin_files.explained():
     try:
-      join()
-      train_model(on_start=save_config)
+      if gin_files.configures(training.initialize_distributed):
+        gin.get_configurable(training.initialize_distributed)()
+      gin.get_configurable(training.train_model)(on_start=save_config)
     except training.Interrupted as stopped:
       console.say(str(stopped).partition("\n")[0])
       raise typer.Exit(stopped.exit_code) from None

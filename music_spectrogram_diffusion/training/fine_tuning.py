@@ -35,17 +35,21 @@ class InitialModel:
   read: Callable[[Path], tuple[Mapping[str, Any], Parameters]]
   fresh: Sequence[str] = ()
 
-  def parameters(self, expected: Parameters) -> dict[str, Any]:
-    """Reads the weights, for a model with `expected` ones or of their shapes.
+  def parameters(self) -> Parameters:
+    """Reads the weights.
 
     Raises:
-      ValueError: There is no such model, it cannot be read, or it does not fit.
+      ValueError: There is no such model, or it cannot be read.
     """
     if layout.is_run(self.path):
-      found = checkpointing.restore_average(layout.checkpoints(self.path))
-    else:
-      _, found = self.read(self.find(self.path))
-    return fitted(found, expected, source=self.path, fresh=self.fresh)
+      return checkpointing.restore_average(layout.checkpoints(self.path))
+    return self.read(self.find(self.path))[1]
+
+  def fitted(
+    self, parameters: Parameters, expected: Parameters
+  ) -> dict[str, Any]:
+    """The weights in the place of `expected`: see `fitted` of this module."""
+    return fitted(parameters, expected, source=self.path, fresh=self.fresh)
 
 
 def fitted(

@@ -7,13 +7,13 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
-import numpy as np
 import optax
 
 from music_spectrogram_diffusion import models
 from music_spectrogram_diffusion.training import step as steps
 
-Batch = Mapping[str, np.ndarray | Array]
+Batch = Mapping[str, Any]
+"""Arrays, or where only these matter their shapes."""
 Metrics = dict[str, Float[Array, ""]]
 State = Any
 """A pytree with an int32 scalar `step`, and the weights to use in `average`."""

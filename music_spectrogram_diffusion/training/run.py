@@ -148,11 +148,17 @@ def train_model(
   is_new = not any(layout.checkpoints(directory).glob("[0-9]*"))
   if jax.process_index() == 0:
     claim_directory(directory, learner.describe())
-  state = partitioner.create_state(learner.initial_state, init_key)
+  shapes = jax.eval_shape(learner.initial_state, init_key)
+  given = None
   if is_new and initial_model is not None and initial_model.path is not None:
-    fitted = initial_model.parameters(state.average)
+    given = initial_model.parameters()
+    # Here, so that what does not fit is said before anything is compiled.
+    initial_model.fitted(given, shapes.average)
+  state = partitioner.create_state(learner.initial_state, init_key)
+  if given is not None:
+    fitted = initial_model.fitted(given, state.average)
     state = partitioner.place_state(learner.start_from(state, fitted))
-  step = partitioner.jit_step(learner.step, state)
+  step = partitioner.jit_step(learner.step, shapes)
   watching = [make(run) for make in watchers]
   if jax.process_index() == 0:
     on_start(directory)

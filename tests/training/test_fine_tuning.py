@@ -29,16 +29,30 @@ def initial(path="a model", found=None, **settings):
   )
 
 
+def fit(model):
+  return model.fitted(model.parameters(), MODEL)
+
+
 def test_weights_take_the_place_of_the_new_ones():
-  fitted = initial(found=ones(MODEL)).parameters(MODEL)
+  fitted = fit(initial(found=ones(MODEL)))
   jax.tree.map(np.testing.assert_array_equal, fitted, ones(MODEL))
+
+
+def test_a_name_is_found_before_it_is_read():
+  read = []
+  model = fine_tuning.InitialModel(
+    path="a model",
+    find=lambda name: f"found {name}",
+    read=lambda place: (None, read.append(place) or MODEL),
+  )
+  assert model.parameters() is MODEL and read == ["found a model"]
 
 
 def test_all_that_does_not_fit_is_listed():
   found = ones(MODEL) | {"decoder": {"kernel": np.ones((3, 5))}}
   found["extra"] = found.pop("encoder")
   with pytest.raises(ValueError) as error:
-    initial(found=found).parameters(MODEL)
+    fit(initial(found=found))
   for part in (
     "a model",
     "encoder/kernel [2, 3] is missing",
@@ -54,7 +68,7 @@ def test_parts_that_start_anew_need_not_be_there_nor_fit():
   found = ones(MODEL)
   del found["encoder"]
   found["decoder"] = {"kernel": np.ones((9, 9))}
-  fitted = initial(found=found, fresh=("encoder", "decoder")).parameters(MODEL)
+  fitted = fit(initial(found=found, fresh=("encoder", "decoder")))
   assert not fitted["encoder"]["kernel"].any()
   assert not fitted["decoder"]["kernel"].any()
   # `encoder` is no part of `encoder_norm`.
@@ -77,7 +91,7 @@ def test_another_run_s_average_is_a_model_to_start_from(tmp_path):
     key=jax.random.key(0),
   )
   assert last.step == 1
-  fitted = initial(tmp_path).parameters(MODEL)
+  fitted = fit(initial(tmp_path))
   jax.tree.map(np.testing.assert_array_equal, fitted, ones(MODEL))
 
 
