@@ -5,10 +5,7 @@ Knows the models and how they are saved, no raw data and no TensorFlow.
 
 from music_spectrogram_diffusion.training.checkpointing import (
   CheckpointConfig,
-  OtherRunError,
   SaveError,
-  restore_average,
-  restore_parameters,
 )
 from music_spectrogram_diffusion.training.interruption import Interrupted
 from music_spectrogram_diffusion.training.learners import (
@@ -26,6 +23,11 @@ from music_spectrogram_diffusion.training.partitioning import (
   initialize_distributed,
 )
 from music_spectrogram_diffusion.training.reporting import Watcher
+from music_spectrogram_diffusion.training.restoring import (
+  OtherRunError,
+  restore_average,
+  restore_parameters,
+)
 from music_spectrogram_diffusion.training.run import Run, train_model
 from music_spectrogram_diffusion.training.sources import (
   BatchIterator,

@@ -20,6 +20,16 @@ from orbax import checkpoint as ocp
 
 from music_spectrogram_diffusion.training import sources
 
+_LONGEST_REASON = 300
+
+
+def in_one_line(error: Exception) -> str:
+  """What an error says, cut off where others would not read it."""
+  text = " ".join(str(error).split()) or type(error).__name__
+  if len(text) > _LONGEST_REASON:
+    text = f"{text[:_LONGEST_REASON]} ..."
+  return text
+
 
 class DamageError(ValueError):
   """What a checkpoint holds is not what was written."""

@@ -3,40 +3,23 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import json
 import logging
 import pathlib
 import shutil
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 import warnings
 
-from flax import traverse_util
 import jax
 from jaxtyping import PRNGKeyArray
-import numpy as np
 from orbax import checkpoint as ocp
 
 from music_spectrogram_diffusion.training import checkpoint_contents as contents
-
-STATE, RUN = "state", "run"
-"""Items of a checkpoint: arrays, and what belongs to them."""
-
-LOCK = ".lock"
-"""A file that the process that trains in a directory holds a lock of."""
+from music_spectrogram_diffusion.training import restoring, run_folder
 
 
 class SaveError(ValueError):
   """A checkpoint could not be written; those before it are as they were."""
-
-
-class MissingPartError(ValueError):
-  """A run does not hold what is asked of it."""
-
-
-class OtherRunError(ValueError):
-  """A directory holds the run of another model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,18 +51,7 @@ class CheckpointConfig:
       )
 
 
-_LONGEST_REASON = 300
 _LOGGER = logging.getLogger("absl")
-
-_NO_DAMAGE = (
-  OtherRunError,
-  MissingPartError,
-  contents.HostsError,
-  MemoryError,
-  PermissionError,
-  jax.errors.JaxRuntimeError,
-)
-
 
 DEFAULT = CheckpointConfig()
 
@@ -127,7 +99,7 @@ class Checkpoints:
     self._saving: int | None = None
     self._failure: SaveError | None = None  # Of the last save, if it failed.
     self.directory.mkdir(parents=True, exist_ok=True)
-    self._lock = _lock(self.directory)
+    self._lock = run_folder.lock(self.directory)
     _LOGGER.addFilter(_is_not_of_orbax)
     self._manager = self._new_manager()
 
@@ -141,6 +113,9 @@ class Checkpoints:
     """Lets a save that is under way end; `wait` tells whether it did well."""
     _close(self._manager)
     _LOGGER.removeFilter(_is_not_of_orbax)
+    if jax.process_count() == 1:
+      # Of a save that failed, parts may have been written until now.
+      self._clear_partial()
     if self._lock is not None:
       self._lock.close()
 
@@ -182,11 +157,14 @@ class Checkpoints:
     self._settle()
     self._saving = step
     try:
-      _check_room(self.directory, state)
+      run_folder.check_room(self.directory, state)
       self._manager.save(
         step,
         args=ocp.args.Composite(
-          **{STATE: ocp.args.PyTreeSave(state), RUN: contents.RunSave(run)}
+          **{
+            restoring.STATE: ocp.args.PyTreeSave(state),
+            restoring.RUN: contents.RunSave(run),
+          }
         ),
         force=True,
       )
@@ -220,22 +198,22 @@ class Checkpoints:
       ValueError: There are checkpoints, but all are damaged.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
-    target = jax.tree.map(_abstract, state)
+    target = jax.tree.map(restoring.abstract, state)
     expected = contents.shapes(state)
     damaged = []
     for step in steps:
       try:
-        run = contents.read_run(self.directory / str(step) / RUN)
+        run = contents.read_run(self.directory / str(step) / restoring.RUN)
         self._check_run(step, run, expected)
         for leaf in jax.tree.leaves(state):
           if isinstance(leaf, jax.Array):
             leaf.delete()
-        restored = _restore_state(self._manager, step, target, run)
-      except _NO_DAMAGE:
+        restored = restoring.restore_state(self._manager, step, target, run)
+      except restoring.NO_DAMAGE:
         raise
       except Exception as error:
         damaged.append(step)
-        _warn_of_damage(self.directory / str(step), error)
+        restoring.warn_of_damage(self.directory / str(step), error)
         continue
       self._set_aside(damaged)
       return Restored(
@@ -252,15 +230,18 @@ class Checkpoints:
 
   def _new_manager(self) -> ocp.CheckpointManager:
     """Clears away what was left half-written, and reads what there is."""
-    if jax.process_index() == 0:
-      for path in self.directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    self._clear_partial()
     options = ocp.CheckpointManagerOptions(
       max_to_keep=self._config.keep,
       keep_period=self._config.keep_every,
       enable_async_checkpointing=self._config.asynchronous,
     )
     return ocp.CheckpointManager(self.directory, options=options)
+
+  def _clear_partial(self) -> None:
+    if jax.process_index() == 0:
+      for path in self.directory.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
   def _settle(self, *, is_last: bool = False) -> None:
     """Waits for the save under way."""
@@ -286,7 +267,7 @@ class Checkpoints:
     )
     failure = SaveError(
       f"Cannot save step {step} in {self.directory}:"
-      f" {_reason_of_failure(error, self.directory)}; {kept}."
+      f" {run_folder.reason_of_failure(error, self.directory)}; {kept}."
     )
     if self._failure is not None or is_last or not is_alone:
       raise failure from error
@@ -308,7 +289,7 @@ class Checkpoints:
         differences.append(f"{path} is {there} there, {here} here")
     if differences:
       more = len(differences) - 3
-      raise OtherRunError(
+      raise restoring.OtherRunError(
         f"Expected no run in {self.directory}, or one of this model; found step"
         f" {step} of another: {'; '.join(differences[:3])}"
         f"{f'; and {more} more' if more > 0 else ''}. Choose another directory."
@@ -328,112 +309,6 @@ class Checkpoints:
     self._manager = self._new_manager()
 
 
-def restore_parameters(
-  directory: str | pathlib.Path,
-  *,
-  average: bool = True,
-  step: int | None = None,
-) -> dict[str, Any]:
-  """The parameters of a run, as NumPy arrays; nothing else of it is read.
-
-  Args:
-    directory: Where its checkpoints lie.
-    average: Whether to take the moving average of the parameters.
-    step: Which checkpoint to take; the last sound one where None.
-
-  Raises:
-    ValueError: There is no such checkpoint or no average in it, or it is
-      damaged.
-  """
-  directory = pathlib.Path(directory).absolute()
-  if not directory.is_dir():
-    raise ValueError(f"Expected checkpoints in {directory}; found nothing.")
-  options = ocp.CheckpointManagerOptions(
-    read_only=True, save_interval_steps=0, create=False
-  )
-  with ocp.CheckpointManager(directory, options=options) as manager:
-    steps = sorted(manager.all_steps(), reverse=True)
-    if not steps or (step is not None and step not in steps):
-      raise ValueError(
-        f"Expected a checkpoint{f' of step {step}' * (step is not None)} in"
-        f" {directory}; found {', '.join(map(str, steps)) or 'none'}."
-      )
-    for candidate in steps if step is None else [step]:
-      try:
-        return _restore_part(
-          manager, candidate, "average" if average else "parameters"
-        )
-      except _NO_DAMAGE:
-        raise
-      except Exception as error:
-        _warn_of_damage(directory / str(candidate), error)
-  raise ValueError(f"Expected a sound checkpoint in {directory}; found none.")
-
-
-def restore_average(directory: str | pathlib.Path) -> dict[str, Any]:
-  """The averaged parameters of a run's last checkpoint.
-
-  Raises:
-    ValueError: There is no checkpoint in `directory`.
-  """
-  return restore_parameters(directory)
-
-
-def _restore_part(
-  manager: ocp.CheckpointManager, step: int, name: str
-) -> dict[str, Any]:
-  """Reads one nested dict of a saved state, whatever the rest is."""
-  run = contents.read_run(pathlib.Path(manager.directory) / str(step) / RUN)
-  part = {
-    tuple(path.split("/")): jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"])
-    for path, leaf in run["leaves"].items()
-    if path.startswith(f"{name}/")
-  }
-  if not part:
-    raise MissingPartError(
-      f"Expected {name!r} in the checkpoint of step {step} in"
-      f" {manager.directory}; the run kept none."
-    )
-  target = traverse_util.unflatten_dict(part)
-  arguments = jax.tree.map(
-    lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target
-  )
-  restored = manager.restore(
-    step,
-    args=ocp.args.Composite(
-      **{
-        STATE: ocp.args.PyTreeRestore(
-          target, restore_args=arguments, partial_restore=True
-        )
-      }
-    ),
-  )[STATE]
-  contents.check(restored, run["leaves"])
-  return restored[name]
-
-
-def _restore_state(
-  manager: ocp.CheckpointManager, step: int, target: Any, run: dict[str, Any]
-) -> Any:
-  """Reads a whole state, onto the devices that `target` names."""
-  arguments = ocp.checkpoint_utils.construct_restore_args(target)
-  restored = manager.restore(
-    step,
-    args=ocp.args.Composite(
-      **{STATE: ocp.args.PyTreeRestore(target, restore_args=arguments)}
-    ),
-  )[STATE]
-  contents.check(restored, run["leaves"])
-  return restored
-
-
-def _abstract(leaf: Any) -> Any:
-  """What stands for a leaf to be read; NumPy arrays stay on the host."""
-  if isinstance(leaf, jax.Array):
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-  return leaf
-
-
 def _shape_in_words(leaf: dict[str, Any] | None) -> str:
   return f"{leaf['dtype']}{leaf['shape']}" if leaf else "missing"
 
@@ -448,58 +323,6 @@ def _differences(
       yield from _differences(there.get(key), here.get(key), inner)
   elif there != here:
     yield name, there, here
-
-
-def _warn_of_damage(path: pathlib.Path, error: Exception) -> None:
-  reason = " ".join(str(error).split()) or type(error).__name__
-  if len(reason) > _LONGEST_REASON:
-    reason = f"{reason[:_LONGEST_REASON]} ..."
-  warnings.warn(
-    f"Checkpoint {path} is damaged and skipped: {reason}.", stacklevel=3
-  )
-
-
-def _check_room(directory: pathlib.Path, state: Any) -> None:
-  """Raises OSError where a state does not fit on the disk.
-
-  It is written compressed, by about a twentieth; what is between is found when
-  it is written.
-  """
-  needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-  if shutil.disk_usage(directory).free < 0.9 * needed:
-    raise OSError(errno.ENOSPC, f"{needed / 1e6:.1f} MB are needed")
-
-
-def _reason_of_failure(error: Exception, directory: pathlib.Path) -> str:
-  """One line of why a save failed; a full disk is named as such."""
-  text = " ".join(str(error).split()) or type(error).__name__
-  if "No space left" in text or getattr(error, "errno", 0) == errno.ENOSPC:
-    free_mb = shutil.disk_usage(directory).free / 1e6
-    needed = f", {error.strerror}" if isinstance(error, OSError) else ""
-    return f"no space left on the disk: {free_mb:.1f} MB are free{needed}"
-  return text[:_LONGEST_REASON]
-
-
-def _lock(directory: pathlib.Path) -> IO[str] | None:
-  """Claims a directory until this process ends, however it ends.
-
-  A lock of the kind that children of the process do not hold: they may outlive
-  it when it is killed.
-  """
-  if jax.process_index() > 0:
-    return None
-  file = (directory / LOCK).open("a")
-  try:
-    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError as error:
-    if error.errno in (errno.EACCES, errno.EAGAIN):
-      file.close()
-      raise ValueError(
-        f"Expected no other process to train in {directory}; one does. Wait for"
-        " it to end, or choose another directory."
-      ) from error
-    # A file system without locks has to do without.
-  return file
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:

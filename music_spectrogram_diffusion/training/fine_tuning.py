@@ -10,7 +10,7 @@ from flax import traverse_util
 import numpy as np
 import optax
 
-from music_spectrogram_diffusion.training import checkpointing, layout
+from music_spectrogram_diffusion.training import layout, restoring
 
 Parameters = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ class InitialModel:
       ValueError: There is no such model, or it cannot be read.
     """
     if layout.is_run(self.path):
-      return checkpointing.restore_average(layout.checkpoints(self.path))
+      return restoring.restore_average(layout.checkpoints(self.path))
     return self.read(self.find(self.path))[1]
 
   def fitted(

@@ -73,8 +73,8 @@ def train(
     sources.NonFiniteError: A batch, a metric or the state is not finite; the
       checkpoints so far stay.
     checkpointing.SaveError: The disk is full, say; likewise.
-    checkpointing.OtherRunError: Another model lives in `directory`.
-    ValueError: All checkpoints are damaged.
+    restoring.OtherRunError: Another model lives in `directory`.
+    ValueError: All checkpoints are damaged, or another process trains there.
   """
   directory = pathlib.Path(directory).absolute()
   with checkpointing.Checkpoints(directory, checkpoints, identity) as saved:

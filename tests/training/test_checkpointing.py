@@ -13,7 +13,7 @@ import pytest
 
 from music_spectrogram_diffusion import training
 from music_spectrogram_diffusion.training import checkpoint_contents as contents
-from music_spectrogram_diffusion.training import checkpointing
+from music_spectrogram_diffusion.training import checkpointing, run_folder
 
 # What Orbax drops when a read or a write fails says so when it is collected.
 pytestmark = pytest.mark.filterwarnings(
@@ -58,7 +58,7 @@ def restore(directory, identity=None, like=make_state):
 
 def names(directory):
   """What lies there, but for the lock."""
-  return {path.name for path in directory.iterdir()} - {checkpointing.LOCK}
+  return {path.name for path in directory.iterdir()} - {run_folder.LOCK}
 
 
 def steps_saved(directory):
@@ -501,7 +501,7 @@ sys.stdin.read()
 def test_two_processes_do_not_train_in_one_directory(tmp_path):
   save(tmp_path, 1)
   holder = subprocess.Popen(
-    [sys.executable, "-c", HOLD, str(tmp_path / checkpointing.LOCK)],
+    [sys.executable, "-c", HOLD, str(tmp_path / run_folder.LOCK)],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
   )
