@@ -11,12 +11,12 @@ import difflib
 import importlib
 import io
 import json
-import logging
 import os
 from pathlib import Path
 import tarfile
 import tempfile
 from typing import Any
+import warnings
 import weakref
 
 import numpy as np
@@ -29,7 +29,6 @@ from music_spectrogram_diffusion.data import converters, seqio_tasks
 
 Batch = dict[str, np.ndarray]
 
-_LOG = logging.getLogger(__name__)
 _ID = "id"
 _SETTINGS = "settings.json"
 _ITERATOR = "iterator"
@@ -280,12 +279,12 @@ class SeqioBatches:
     ]
 
   def _tell_dropped(self) -> None:
-    """Logs what was dropped, each time that it has doubled."""
+    """Warns of what was dropped, each time that it has doubled."""
     total = sum(task.num_dropped for task in self._tasks)
     if total >= max(2 * self._told, 1):
       self._told = total
       for line in self.problem_lines():
-        _LOG.warning("%s", line)
+        warnings.warn(line, stacklevel=3)
 
 
 def _find(*names: str) -> seqio.Task | seqio.Mixture:

@@ -134,7 +134,17 @@ class PreparedSource(seqio.DataSource):
     self._dataset = dataset
 
   @property
+  def splits(self) -> Sequence[str]:
+    """Those that were prepared; before, those that there should be."""
+    folder = self._newest()
+    if folder is None:
+      return self._splits
+    there = _builder_of(folder).info.splits
+    return tuple(split for split in self._splits if split in there)
+
+  @property
   def supports_arbitrary_sharding(self) -> bool:
+    """Shares are of whole files, or else of whole songs."""
     return False
 
   def list_shards(self, split: str) -> Sequence[str]:
@@ -177,16 +187,23 @@ class PreparedSource(seqio.DataSource):
     )
 
   def _builder(self) -> tfds.core.DatasetBuilder:
+    folder = self._newest()
+    if folder is None:
+      raise ValueError(
+        f"Expected prepared data in {epath.Path(data_dir()) / self._dataset},"
+        f" found none. Make them with `spec-diff prepare {self._dataset}"
+        f" --data_dir {data_dir()}`, or say where they are: --gin.DATA_DIR or"
+        f" ${DATA_DIR_VARIABLE}."
+      )
+    return _builder_of(folder)
+
+  def _newest(self) -> epath.Path | None:
+    """Folder of the newest version that is there."""
     folder = epath.Path(data_dir()) / self._dataset
     versions = [path.parent for path in folder.glob("*/features.json")]
     if not versions:
-      raise ValueError(
-        f"Expected prepared data in {folder}, found none. Make them with"
-        f" `spec-diff prepare {self._dataset} --data_dir {data_dir()}`, or say"
-        f" where they are: --gin.DATA_DIR or ${DATA_DIR_VARIABLE}."
-      )
-    newest = max(versions, key=lambda path: tfds.core.Version(path.name).tuple)
-    return _builder_of(newest)
+      return None
+    return max(versions, key=lambda path: tfds.core.Version(path.name).tuple)
 
 
 @functools.lru_cache
