@@ -1,0 +1,211 @@
+import dataclasses
+
+import jax
+from jax import numpy as jnp
+import numpy as np
+import pytest
+
+from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion.inverter import sinusoid_vocoder
+
+CONFIG = audio.SpectrogramConfig(
+  sample_rate=8000,
+  hop_length=80,
+  win_length=160,
+  n_fft=256,
+  n_mels=32,
+  fmax=4000.0,
+)
+BINS = CONFIG.n_fft // 2 + 1
+TINY = sinusoid_vocoder.SinusoidVocoder(
+  spectrogram=CONFIG, channels=8, num_blocks=2, expansion=2
+)
+
+
+@pytest.fixture(scope="module")
+def parameters():
+  drawn = TINY.init(jax.random.key(0))
+  keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(drawn)))
+  leaves, tree = jax.tree.flatten(drawn)
+  # The head starts near zero; here everything has a say.
+  return jax.tree.unflatten(
+    tree,
+    [
+      leaf + 0.1 * jax.random.normal(key, leaf.shape)
+      for leaf, key in zip(leaves, keys, strict=True)
+    ],
+  )
+
+
+def music(num_frames, seed=0):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(-2.0, 2.0, (1, num_frames, 32)), jnp.float32)
+
+
+def test_the_default_has_less_than_four_million_parameters():
+  default = sinusoid_vocoder.SinusoidVocoder()
+  shapes = jax.eval_shape(default.init, jax.random.key(0))
+  assert 3e6 < sum(leaf.size for leaf in jax.tree.leaves(shapes)) < 4e6
+
+
+def test_samples_are_a_hop_for_each_frame_without_its_neighbours(parameters):
+  before, after = TINY.receptive_frames
+  assert (before, after) == (9, 8)
+  samples, state = TINY.invert(
+    parameters, music(before + 5 + after), TINY.initial_state(), 5
+  )
+  assert samples.shape == (1, 5 * CONFIG.hop_length)
+  assert state.shape == (1, BINS)
+
+
+def test_blocks_go_on_from_each_other(parameters):
+  before, after = TINY.receptive_frames
+  log_mel = music(before + 30 + after)
+  start = TINY.initial_state()
+  whole, end = TINY.invert(parameters, log_mel, start, 30)
+  state, parts = start, []
+  for first, last in ((0, 7), (7, 8), (8, 30)):
+    window = log_mel[:, first : last + before + after]
+    part, state = TINY.invert(parameters, window, state, last - first)
+    parts.append(part)
+  np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-4)
+  turn = np.asarray(state - end)
+  np.testing.assert_allclose(turn - np.rint(turn), 0.0, atol=1e-4)
+
+
+def test_a_frame_is_heard_as_far_as_its_receptive_field_and_no_farther(
+  parameters,
+):
+  before, after = TINY.receptive_frames
+  num_frames, changed = 24, before + 12
+  log_mel = music(before + num_frames + after)
+  other = log_mel.at[:, changed].add(1.0)
+  # Phases run on behind the change; without deviations they are the same.
+  fixed = parameters | {
+    "head": jax.tree.map(
+      lambda leaf: leaf.at[..., BINS : 2 * BINS].set(0.0), parameters["head"]
+    )
+  }
+  first, second = (
+    TINY.invert(fixed, frames, TINY.initial_state(), 1)[0]
+    for frames in (log_mel, other)
+  )
+  difference = np.abs(np.asarray(first - second)).reshape(num_frames, -1)
+  heard = np.flatnonzero(difference.max(axis=1) > 0)
+  assert heard[0] == 12 - after
+  assert heard[-1] == min(12 + before, num_frames - 1)
+
+
+def test_lobes_are_the_transform_of_a_windowed_sinusoid():
+  peak, deviation, angle = 40, 0.3, 0.7
+  n = np.arange(256) - 128
+  window = 0.5 + 0.5 * np.cos(2 * np.pi * n / 256)
+  tone = np.exp(1j * (2 * np.pi * (peak + deviation) * n / 256 + angle))
+  # The frame is centred: every other bin is turned by half a cycle.
+  expected = np.fft.fft(window * tone)[:BINS] / 128
+  turned = (-1.0) ** peak * np.exp(1j * angle)
+  one = jnp.zeros((1, 1, BINS)).at[..., peak].set(1.0)
+  deviations = jnp.full((1, 1, BINS), deviation)
+  real, imaginary = (
+    np.asarray(sinusoid_vocoder._lobes(one * np.float32(part), deviations))
+    for part in (np.real(turned), np.imag(turned))
+  )
+  drawn = real + 1j * imaginary
+  lobe = slice(peak - 2, peak + 3)
+  np.testing.assert_allclose(drawn[0, 0, lobe], expected[lobe], atol=1e-5)
+  assert np.count_nonzero(drawn) == 5
+
+
+@pytest.mark.parametrize("deviation", [0.0, 0.25, -0.5])
+def test_a_constant_frequency_is_a_steady_tone(deviation):
+  peak, num_frames = 30, 40
+  log_gain = np.full((1, num_frames, BINS), -np.inf, np.float32)
+  log_gain[..., peak] = 0.0
+  zeros = jnp.zeros((1, num_frames, BINS))
+  spectra = sinusoid_vocoder.Spectra(
+    jnp.asarray(log_gain), jnp.full_like(zeros, deviation), zeros, zeros
+  )
+  phases = sinusoid_vocoder._running_phases(
+    spectra.deviation, jnp.zeros((1, BINS)), CONFIG
+  )
+  samples = sinusoid_vocoder._draw(
+    spectra, jnp.ones_like(zeros), phases, CONFIG
+  )
+  inner = np.asarray(samples)[0, CONFIG.hop_length : -CONFIG.hop_length]
+  # Phase 0 at the centre of the first frame, which is one hop from its start.
+  time = np.arange(len(inner))
+  tone = np.cos(2 * np.pi * (peak + deviation) / CONFIG.n_fft * time)
+  level = np.abs(inner).max()
+  np.testing.assert_allclose(inner, level * tone, atol=0.03 * level)
+
+
+def test_a_correction_brings_the_wanted_magnitudes_nearer():
+  rng = np.random.default_rng(0)
+  samples = jnp.asarray(rng.normal(0, 0.1, (1, 20 * 80)), jnp.float32)
+  wanted_samples = samples * jnp.linspace(0.2, 2.0, 20 * 80)
+
+  def mel_of(x):
+    return np.exp(audio.log_mel(x, CONFIG))[:, : x.shape[1] // 80 - 1]
+
+  wanted = mel_of(wanted_samples)
+  corrected = sinusoid_vocoder._correct(samples, jnp.asarray(wanted), CONFIG)
+  before = np.abs(np.log(mel_of(samples)[:, 1:-1] / wanted[:, 1:-1])).mean()
+  after = np.abs(np.log(mel_of(corrected) / wanted[:, 1:-1])).mean()
+  assert after < 0.4 * before
+
+
+def test_the_frequency_loss_is_least_at_the_frequency_of_a_tone():
+  peak, deviation, num_frames = 25, 0.3, 10
+  time = np.arange((num_frames - 1) * 80 + 256)
+  tone = np.cos(2 * np.pi * (peak + deviation) * time / 256)
+
+  def loss(guess):
+    return float(
+      sinusoid_vocoder.frequency_loss(
+        jnp.full((1, num_frames, BINS), guess),
+        jnp.asarray(tone, jnp.float32)[None],
+        CONFIG,
+      )
+    )
+
+  assert loss(0.3) < 0.03
+  assert loss(0.1) > loss(0.3) + 0.15
+  assert loss(-0.3) > loss(0.1) + 0.3
+
+
+def test_spread_magnitudes_have_the_mel_bins_they_come_from_roughly():
+  config = audio.SpectrogramConfig()
+  mel = np.exp(np.linspace(0.0, 2.0, 128)).astype(np.float32)
+  linear = sinusoid_vocoder.spread_mel(jnp.asarray(mel), config)
+  again = np.asarray(linear) @ audio.mel_matrix(config)
+  held = audio.mel_matrix(config).sum(0) > 0.5
+  np.testing.assert_allclose(again[held], mel[held], rtol=0.15)
+
+
+def test_training_samples_are_those_of_invert_from_random_phases(parameters):
+  before, after = TINY.receptive_frames
+  rng = np.random.default_rng(0)
+  length = (before + 6 + after + 1) * CONFIG.hop_length
+  samples = jnp.asarray(rng.normal(0, 0.1, (2, length)), jnp.float32)
+  log_mel = audio.log_mel(samples, CONFIG)[:, :-1]
+  key = jax.random.key(0)
+  made, losses = TINY.training_output(parameters, log_mel, samples, key)
+  phases = jax.random.uniform(key, (2, BINS))
+  again, _ = TINY.invert(parameters, log_mel, phases, 0)
+  assert made.shape == (2, 6 * CONFIG.hop_length)
+  np.testing.assert_allclose(made, again, atol=1e-5)
+  assert float(losses["frequency"]) > 0
+
+
+@pytest.mark.parametrize(
+  "field", [{"channels": 0}, {"num_blocks": 0}, {"num_corrections": -1}]
+)
+def test_sizes_that_make_no_network_are_refused(field):
+  with pytest.raises(ValueError, match=next(iter(field))):
+    sinusoid_vocoder.SinusoidVocoder(**field)
+
+
+def test_frames_have_to_overlap_by_half():
+  other = dataclasses.replace(CONFIG, win_length=240)
+  with pytest.raises(ValueError, match="hop_length = 80, win_length = 240"):
+    sinusoid_vocoder.SinusoidVocoder(spectrogram=other)
