@@ -318,6 +318,25 @@ def test_names_of_any_script_and_length_are_ids_and_others_are_counted(
   assert report(dataset) == {"bad_name": 2}
 
 
+def test_an_mp3_whose_length_is_an_estimate_is_read_whole(tmp_path):
+  """Without the first frame, which has it, libsndfile counts a frame more."""
+  path = tmp_path / "song.mp3"
+  noise = np.random.default_rng(0).normal(size=7 * RATE).clip(-3, 3) / 10
+  soundfile.write(
+    path, noise, RATE, bitrate_mode="CONSTANT", compression_level=0.5
+  )
+  data = path.read_bytes()
+  second = data.index(data[:2], 2)
+  assert b"Info" in data[:second] or b"Xing" in data[:second]
+  path.write_bytes(data[second:])
+  problems = base.Problems()
+  samples = base.load_audio(path, problems, "song")
+  assert abs(len(samples) - len(noise)) < 2304
+  path.write_bytes(data[: len(data) // 2])
+  with pytest.raises(base.SongError, match="samples"):
+    base.load_audio(path, problems, "song")
+
+
 def test_songs_go_to_both_splits_and_stand_in_the_table(tmp_path):
   names = [f"song {i}" for i in range(6)]
   notes = piece(0, 2.0)

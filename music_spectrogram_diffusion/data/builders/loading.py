@@ -52,6 +52,7 @@ NOTE_COLUMNS = tuple(field.name for field in dataclasses.fields(Notes))
 
 _FULL_SCALE = 0.999  # 32735 of 32767: at the edge of 16 bits.
 _BLOCK_SAMPLES = 1 << 16
+_MP3_SLACK = 0.02  # The length of an mp3 without a header is an estimate.
 _MIN_DURATION_S = 0.01  # A step of the token clock, as in `notes.read_midi`.
 _INT16_SCALE = 32767
 _UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # Of a wav that was written as a stream.
@@ -341,11 +342,13 @@ def _decode(path: Path) -> _Decoded:
         level = np.abs(mono)
         peak = np.maximum(peak, level.max())  # NaN stays.
         num_clipped += int(np.count_nonzero(level >= _FULL_SCALE))
-      if position < len(samples):
+      slack = _MP3_SLACK * len(samples) if file.format == "MP3" else 0
+      if position < len(samples) - slack:
         raise SongError(
           rules.TRUNCATED,
           f"{path} has {position} of {len(samples)} samples",
         )
+      samples = samples[:position]
       rate, channels = file.samplerate, file.channels
   except (OSError, soundfile.SoundFileError) as error:
     raise SongError(rules.UNREADABLE_AUDIO, f"{path}: {error}") from error
