@@ -1,6 +1,7 @@
 """Sizes of the discriminators, and what they see."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,13 @@ TINY = discriminators.DiscriminatorConfig(
   stft_hop=32,
   wave_channels=4,
   max_wave_channels=16,
-  num_wave_scales=2,
+  num_wave_scales=1,
 )
-SAMPLES = 0.1 * jax.random.normal(jax.random.key(0), (2, 800))
+# What takes time here is the compiler.
+jit = functools.partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+SAMPLES = 0.1 * jax.random.normal(jax.random.key(0), (2, 400))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def tiny():
   parameters = jax.tree.map(
     lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype), shapes
   )
-  judge = jax.jit(discriminators.Discriminators(TINY).apply)
+  judge = jit(discriminators.Discriminators(TINY).apply)
   return {"params": parameters}, judge
 
 
@@ -103,7 +108,7 @@ def test_each_waveform_discriminator_has_half_the_rate_of_the_one_before():
   np.testing.assert_allclose(halved, [[1.0, 2.5, 4.5, 6.5, 8.5, 10.0]])
 
 
-@pytest.mark.parametrize("time", [1, 3, 40, 41, 64, 67])
+@pytest.mark.parametrize("time", [1, 40, 67])
 def test_grouped_convolutions_are_those_of_jax(time):
   conv = discriminators.GroupedConv(12, 3)
   x = jax.random.normal(jax.random.key(0), (2, time, 6))
@@ -155,15 +160,13 @@ def test_examples_are_judged_on_their_own(tiny):
 
 def test_gradients_are_finite_for_silence(tiny):
   parameters, _ = tiny
-  judge = discriminators.Discriminators(
-    dataclasses.replace(TINY, num_wave_scales=1)
-  )
+  module = discriminators.Discriminators(TINY)
 
   def loss(parameters, samples):
-    logits, features = judge.apply(parameters, samples)
+    logits, features = module.apply(parameters, samples)
     return sum(jnp.square(x).sum() for x in jax.tree.leaves((logits, features)))
 
-  gradients = jax.jit(jax.grad(loss, (0, 1)))(parameters, 0 * SAMPLES)
+  gradients = jit(jax.grad(loss, (0, 1)))(parameters, 0 * SAMPLES)
   assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
 
@@ -178,7 +181,7 @@ def test_half_precision_gives_about_the_same_logits(tiny):
   half = discriminators.Discriminators(
     dataclasses.replace(TINY, dtype="bfloat16")
   )
-  logits, features = jax.jit(half.apply)(parameters, SAMPLES)
+  logits, features = jit(half.apply)(parameters, SAMPLES)
   assert features[0][0].dtype == jnp.bfloat16
   for rough, exact in zip(logits, judge(parameters, SAMPLES)[0], strict=True):
     assert rough.dtype == jnp.float32

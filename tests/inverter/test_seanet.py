@@ -1,6 +1,7 @@
 """The paper's generator: its parameters, its strides, and how far it sees."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,10 @@ TINY = audio.SpectrogramConfig(
   n_fft=64,
   n_mels=6,
   fmax=500.0,
+)
+# What takes time here is the compiler.
+jit = functools.partial(
+  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
 )
 
 
@@ -68,8 +73,7 @@ def test_every_frame_gives_a_hop_of_samples(num_frames):
   "config, strides",
   [
     (CONFIG, (8, 5, 4, 2)),
-    (CONFIG, (2, 4, 5, 8)),
-    (TINY, (5, 4)),
+    (TINY, (4, 5)),
     (TINY, (20,)),
     (TINY, (1, 20, 1)),
   ],
@@ -84,9 +88,7 @@ def test_a_frame_is_heard_in_the_frames_of_the_bookkeeping_and_no_other(
   frames = jnp.asarray(features(num_frames, config), jnp.float32)
   other = frames.at[0, middle].add(3.0)
   # Both in one batch of one program, so that equal is equal.
-  samples = jax.jit(generator.apply)(
-    parameters, jnp.concatenate([frames, other])
-  )
+  samples = jit(generator.apply)(parameters, jnp.concatenate([frames, other]))
   changed = (samples[0] != samples[1]).reshape(num_frames, -1).any(1)
   heard = np.flatnonzero(changed)
   assert heard.min() == middle - after and heard.max() == middle + before
@@ -96,7 +98,7 @@ def test_the_paper_s_generator_sees_four_frames_to_both_sides():
   assert seanet.PAPER.receptive_frames == (4, 4)
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 5])
 def test_upsampling_is_the_transposed_convolution_of_its_kernel(stride):
   x = jax.random.normal(jax.random.key(0), (2, 6, 3))
   upsample = seanet.TransposedConv(4, stride)
@@ -115,13 +117,12 @@ def test_upsampling_is_the_transposed_convolution_of_its_kernel(stride):
 def test_silence_and_full_scale_are_read_as_minus_one_and_one():
   generator = seanet.SeaNet(spectrogram=TINY, channels=1, strides=(5, 4))
   parameters = draw(generator)
+  apply, read = jit(generator.apply), jit(generator.module.apply)
   low, high = TINY.mel_range
   for value, scaled in ((low, -1.0), (high, 1.0)):
     np.testing.assert_allclose(
-      generator.apply(parameters, jnp.full((1, 3, 6), value)),
-      generator.module.apply(
-        {"params": parameters}, jnp.full((1, 3, 6), scaled)
-      ),
+      apply(parameters, jnp.full((1, 3, 6), value)),
+      read({"params": parameters}, jnp.full((1, 3, 6), scaled)),
       atol=1e-3,
     )
 
@@ -131,8 +132,8 @@ def test_half_precision_gives_about_the_same_samples():
   half = dataclasses.replace(generator, dtype="bfloat16")
   parameters = draw(generator)
   frames = jnp.asarray(features(5, TINY), jnp.float32)
-  exact = np.asarray(jax.jit(generator.apply)(parameters, frames))
-  rough = jax.jit(half.apply)(parameters, frames)
+  exact = np.asarray(jit(generator.apply)(parameters, frames))
+  rough = jit(half.apply)(parameters, frames)
   assert rough.dtype == jnp.float32
   np.testing.assert_allclose(rough, exact, atol=0.1 * np.abs(exact).max())
 

@@ -14,7 +14,7 @@ CONFIG = audio.SpectrogramConfig()
 SAMPLES = np.random.default_rng(0).normal(size=(3, 2, 6400)).astype(np.float32)
 
 
-@pytest.mark.parametrize("hop_length", [80, 100, 128, 320])
+@pytest.mark.parametrize("hop_length", [100, 320])
 def test_the_inverse_transform_gives_back_the_signal(hop_length):
   config = dataclasses.replace(CONFIG, hop_length=hop_length)
   samples = SAMPLES[..., : 40 * hop_length]
