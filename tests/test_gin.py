@@ -184,7 +184,8 @@ def test_the_default_s_recipe(load, songs, tmp_path):
   assert learner.initialize.__wrapped__ is models.harmonic_init
   objective = learner.loss_options["objective"]
   assert (objective.drop_context, objective.noise_draws) == (0.25, 2)
-  # What was measured stays with the run, whatever becomes of the data.
+  # What was measured stays with a run, whatever becomes of the data.
+  (tmp_path / "run" / "checkpoints" / "100").mkdir(parents=True)
   other = learner_of(load, "aligned", DATA_DIR=str(tmp_path / "gone"))
   assert other.describe() == learner.describe()
 

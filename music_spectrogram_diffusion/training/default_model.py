@@ -14,7 +14,7 @@ from jaxtyping import Float
 import numpy as np
 
 from music_spectrogram_diffusion import audio, diffusion
-from music_spectrogram_diffusion.training import sources
+from music_spectrogram_diffusion.training import layout, sources
 
 STATISTICS = "statistics.json"
 
@@ -53,7 +53,7 @@ def preconditioning(
   """Preconditioning around the mean of a run's data.
 
   What was measured is kept in the run's directory, so that a run that goes on
-  has the model that it began with, even when the data has grown.
+  has the model that it began with, even when the data has grown since.
 
   Args:
     source: Of the data, as `run.train_model` takes it.
@@ -67,7 +67,7 @@ def preconditioning(
     ValueError: What was measured before cannot be read.
   """
   path = Path(run, STATISTICS)
-  if not path.exists():
+  if not (path.exists() and layout.has_begun(run)):
     batches = source(batch_size=batch_size, host_index=0, host_count=1, seed=0)
     with contextlib.ExitStack() as stack:
       stack.callback(getattr(batches, "close", lambda: None))

@@ -17,3 +17,8 @@ def checkpoints(run: str | os.PathLike) -> Path:
 def is_run(path: str | os.PathLike) -> bool:
   """Whether a training run lives in a directory."""
   return Path(path, MODEL).is_file()
+
+
+def has_begun(run: str | os.PathLike) -> bool:
+  """Whether a run has anything to go on from."""
+  return any(checkpoints(run).glob("[0-9]*"))

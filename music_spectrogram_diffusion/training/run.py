@@ -145,9 +145,9 @@ def train_model(
   batches = run.batches(train_source, seed)
   if eval_source is not None:  # What is wrong with it is said at once.
     _close(run.batches(eval_source, _EVAL_SEED))
-  is_new = not any(layout.checkpoints(directory).glob("[0-9]*"))
-  if jax.process_index() == 0:
-    claim_directory(directory, learner.describe())
+  is_new = not layout.has_begun(directory)
+  if not is_new:
+    check_description(directory, learner.describe())
   shapes = jax.eval_shape(learner.initial_state, init_key)
   given = None
   if is_new and initial_model is not None and initial_model.path is not None:
@@ -161,6 +161,7 @@ def train_model(
   step = partitioner.jit_step(learner.step, shapes)
   watching = [make(run) for make in watchers]
   if jax.process_index() == 0:
+    _describe(directory, learner)
     on_start(directory)
   try:
     return loop.train(
@@ -184,34 +185,40 @@ def _close(batches: sources.BatchIterator) -> None:
   getattr(batches, "close", lambda: None)()
 
 
-def claim_directory(
+def check_description(
   directory: str | os.PathLike, description: Mapping[str, Any]
 ) -> None:
-  """Makes the directory of a run, or finds that it is one of the same model.
+  """Compares what is to be trained with what a run's directory says.
 
   Args:
     directory: The run's.
-    description: What is trained, as JSON values.
+    description: What is to be trained, as JSON values.
 
   Raises:
     ValueError: Another model lives there; the message says what differs.
   """
   path = Path(directory, layout.MODEL)
-  if path.exists():
-    try:
-      found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-      raise ValueError(f"Cannot read {path}: {error}") from error
-    differences = list(_differences(description, found))
-    if differences:
-      raise ValueError(
-        f"{directory} holds a run of another model: {'; '.join(differences)}."
-        " Take another MODEL_DIR, or the gin files that it was made with."
-      )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
-  partial.write_text(json.dumps(description, indent=2) + "\n", "utf-8")
-  partial.replace(path)
+  try:
+    found = json.loads(path.read_text("utf-8"))
+  except FileNotFoundError:
+    return
+  except ValueError as error:
+    raise ValueError(f"Cannot read {path}: {error}") from error
+  differences = list(_differences(description, found))
+  if differences:
+    raise ValueError(
+      f"{directory} holds a run of another model: {'; '.join(differences)}."
+      " Take another MODEL_DIR, or the gin files that it was made with."
+    )
+
+
+def _describe(directory: Path, learner: learners.Learner) -> None:
+  """Writes what is trained into the run's directory, whole or not at all."""
+  directory.mkdir(parents=True, exist_ok=True)
+  partial = directory / f".{layout.MODEL}.{os.getpid()}"
+  text = json.dumps(learner.describe(), indent=2)
+  partial.write_text(f"{text}\n", "utf-8")
+  partial.replace(directory / layout.MODEL)
 
 
 def _differences(ours, theirs, name=""):

@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_one_line_and_begins_no_run(
   with pytest.raises(ValueError, match=message) as error:
     train("local_tiny", tmp_path / "run", songs, **settings)
   assert "\n" not in str(error.value)
-  assert not list(tmp_path.glob("run/checkpoints/*"))
+  assert not (tmp_path / "run").exists()
 
 
 def test_an_interruption_is_one_line_and_its_own_exit_code(

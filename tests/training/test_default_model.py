@@ -51,14 +51,22 @@ def test_the_preconditioning_is_around_the_data_s_mean(tmp_path):
 def test_a_run_keeps_what_it_measured(tmp_path):
   path = tmp_path / "run"
   first = default_model.preconditioning(source, path, CONFIG, num_batches=2)
+  (path / "checkpoints" / "100").mkdir(parents=True)
   second = default_model.preconditioning(no_source, path, CONFIG)
   np.testing.assert_array_equal(first.mean, second.mean)
   np.testing.assert_array_equal(first.deviation, second.deviation)
-  assert [file.name for file in path.iterdir()] == ["statistics.json"]
+
+
+def test_a_run_that_never_began_is_measured_anew(tmp_path):
+  (tmp_path / "statistics.json").write_text("of other data")
+  edm = default_model.preconditioning(source, tmp_path, CONFIG, num_batches=1)
+  assert edm.deviation[3] == pytest.approx(0.4, rel=1e-5)
+  assert [path.name for path in tmp_path.iterdir()] == ["statistics.json"]
 
 
 @pytest.mark.parametrize("content", ["{", json.dumps({"mean": [0.0]})])
 def test_a_measurement_that_is_damaged_is_named(tmp_path, content):
   (tmp_path / "statistics.json").write_text(content)
+  (tmp_path / "checkpoints" / "100").mkdir(parents=True)
   with pytest.raises(ValueError, match="statistics.json"):
     default_model.preconditioning(no_source, tmp_path, CONFIG)
