@@ -28,6 +28,9 @@ from music_spectrogram_diffusion.inverter.serialization import (
   from_config,
   to_config,
 )
+from music_spectrogram_diffusion.inverter.sinusoid_vocoder import (
+  SinusoidVocoder,
+)
 from music_spectrogram_diffusion.inverter.streaming import (
   Generator,
   NeuralInverter,
@@ -44,6 +47,7 @@ __all__ = [
   "OnnxInverter",
   "SavedModelInverter",
   "SeaNet",
+  "SinusoidVocoder",
   "adversarial_loss",
   "check_log_mel",
   "cut_into_blocks",

@@ -69,8 +69,8 @@ class PublishedInverter(streaming.BlockInverter):
     return self.overlap_frames, self.overlap_frames
 
   def invert_block(
-    self, block: streaming.Block
-  ) -> Float32[np.ndarray, " samples"]:
+    self, block: streaming.Block, state: None
+  ) -> tuple[Float32[np.ndarray, " samples"], None]:
     """See `streaming.BlockInverter`."""
     try:
       samples = np.asarray(self._run(block.log_mel[None]), np.float32)
@@ -82,7 +82,8 @@ class PublishedInverter(streaming.BlockInverter):
         f"Expected {num_frames * hop} samples from {self._path}, {hop} a"
         f" frame; got {samples.size}."
       )
-    return samples.reshape(-1)[block.start * hop :][: block.num_frames * hop]
+    samples = samples.reshape(-1)[block.start * hop :]
+    return samples[: block.num_frames * hop], state
 
   @abc.abstractmethod
   def _load(self) -> None:

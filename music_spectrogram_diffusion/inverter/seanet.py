@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion.inverter import streaming
 
 _KERNEL = 3
 _DILATIONS = (1, 3, 9)
@@ -28,7 +29,7 @@ _quiet = nn.initializers.variance_scaling(1e-4, "fan_in", "truncated_normal")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SeaNet:
+class SeaNet(streaming.ConvolutionalGenerator):
   """A generator of waveforms by transposed and dilated convolutions.
 
   Attributes:

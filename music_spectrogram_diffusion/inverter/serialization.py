@@ -4,8 +4,14 @@ from typing import Any
 
 from music_spectrogram_diffusion import audio, serialization
 from music_spectrogram_diffusion.inverter.seanet import SeaNet
+from music_spectrogram_diffusion.inverter.sinusoid_vocoder import (
+  SinusoidVocoder,
+)
 
-_PARTS = {part.__name__: part for part in (SeaNet, audio.SpectrogramConfig)}
+_PARTS = {
+  part.__name__: part
+  for part in (SeaNet, SinusoidVocoder, audio.SpectrogramConfig)
+}
 
 to_config = serialization.to_config
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int, PRNGKeyArray
 import numpy as np
 
 from music_spectrogram_diffusion import audio
@@ -88,8 +88,15 @@ class BlockInverter(abc.ABC):
     """Frames before and after a block that its samples depend on."""
 
   @abc.abstractmethod
-  def invert_block(self, block: Block) -> Float32[np.ndarray, " samples"]:
-    """The samples of a block's own frames."""
+  def invert_block(
+    self, block: Block, state: Any
+  ) -> tuple[Float32[np.ndarray, " samples"], Any]:
+    """The samples of a block's own frames, and the state after them.
+
+    Args:
+      block: Frames between their neighbours.
+      state: What the block before gave; None for the first.
+    """
 
   def __call__(
     self, log_mel: Float[np.ndarray | Array, "frames mel_bins"]
@@ -106,8 +113,10 @@ class BlockInverter(abc.ABC):
     blocks = cut_into_overlapping_blocks(
       checked, sizes=self.block_sizes, before=before, after=after
     )
+    state = None
     for block in blocks:
-      yield self.invert_block(block)
+      samples, state = self.invert_block(block, state)
+      yield samples
 
 
 @runtime_checkable
@@ -118,12 +127,75 @@ class Generator(Protocol):
   def receptive_frames(self) -> tuple[int, int]:
     """How many frames before and after a frame its samples depend on."""
 
+  def initial_state(self) -> Any:
+    """What the first block goes on from, with a first axis for the batch."""
+
+  def invert(
+    self,
+    parameters: Any,
+    log_mel: Float[Array, "batch frames mel_bins"],
+    state: Any,
+    num_frames: Int[Array, ""] | int,
+  ) -> tuple[Float[Array, "batch samples"], Any]:
+    """Makes the samples of frames between their neighbours.
+
+    Args:
+      parameters: The generator's.
+      log_mel: The frames to invert, with as many before and after them as
+        `receptive_frames` says.
+      state: What sounded before them.
+      num_frames: After how many of the frames the next call begins.
+
+    Returns:
+      `hop_length` samples for each frame without its neighbours, and the state
+      for the next call.
+    """
+
+
+class ConvolutionalGenerator(abc.ABC):
+  """A `Generator` without state, of a network that keeps the length."""
+
+  @property
+  @abc.abstractmethod
+  def receptive_frames(self) -> tuple[int, int]:
+    """See `Generator`."""
+
+  @abc.abstractmethod
   def apply(
     self,
     parameters: Any,
     log_mel: Float[Array, "batch frames mel_bins"],
   ) -> Float[Array, "batch samples"]:
     """Makes `hop_length` samples a frame."""
+
+  def initial_state(self) -> tuple[()]:
+    """See `Generator`."""
+    return ()
+
+  def invert(
+    self,
+    parameters: Any,
+    log_mel: Float[Array, "batch frames mel_bins"],
+    state: tuple[()],
+    num_frames: Int[Array, ""] | int,
+  ) -> tuple[Float[Array, "batch samples"], tuple[()]]:
+    """See `Generator`."""
+    del num_frames
+    samples = self.apply(parameters, log_mel)
+    before, after = self.receptive_frames
+    hop = samples.shape[1] // log_mel.shape[1]
+    return samples[:, before * hop : samples.shape[1] - after * hop], state
+
+  def training_output(
+    self,
+    parameters: Any,
+    log_mel: Float[Array, "batch frames mel_bins"],
+    samples: Float[Array, "batch samples"],
+    key: PRNGKeyArray,
+  ) -> tuple[Float[Array, "batch inner_samples"], dict[str, Array]]:
+    """Samples as of `invert`, and no further losses."""
+    del samples, key
+    return self.invert(parameters, log_mel, (), 0)[0], {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,10 +226,13 @@ class NeuralInverter(BlockInverter):
         f"Expected block_sizes of 1 frame or more, got {self.block_sizes}."
       )
     num_frames = min(self.block_sizes)
-    samples = jax.eval_shape(
-      self.generator.apply,
+    length = num_frames + sum(self.reach)
+    samples, _ = jax.eval_shape(
+      self.generator.invert,
       self.parameters,
-      jax.ShapeDtypeStruct((1, num_frames, self.config.n_mels), jnp.float32),
+      jax.ShapeDtypeStruct((1, length, self.config.n_mels), jnp.float32),
+      jax.eval_shape(self.generator.initial_state),
+      jax.ShapeDtypeStruct((), jnp.int32),
     )
     expected = (1, num_frames * self.config.hop_length)
     if samples.shape != expected:
@@ -171,7 +246,9 @@ class NeuralInverter(BlockInverter):
     """See `BlockInverter`."""
     return self.generator.receptive_frames
 
-  def invert_block(self, block: Block) -> Float32[np.ndarray, " samples"]:
+  def invert_block(
+    self, block: Block, state: Any
+  ) -> tuple[Float32[np.ndarray, " samples"], Any]:
     """See `BlockInverter`."""
     before, after = self.reach
     size = min(size for size in self.block_sizes if size >= block.num_frames)
@@ -182,11 +259,18 @@ class NeuralInverter(BlockInverter):
       ((first, length - first - len(block.log_mel)), (0, 0)),
       constant_values=self.config.mel_range[0],
     )
-    samples = _apply(self.generator, self.parameters, padded[None])
-    hop = self.config.hop_length
-    return np.asarray(samples)[0, before * hop :][: block.num_frames * hop]
+    samples, state = _invert(
+      self.generator,
+      self.parameters,
+      padded[None],
+      self.generator.initial_state() if state is None else state,
+      np.int32(block.num_frames),
+    )
+    num_samples = block.num_frames * self.config.hop_length
+    return np.asarray(samples)[0, :num_samples], state
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply(generator, parameters, log_mel):
-  return generator.apply(parameters, log_mel).astype(jnp.float32)
+def _invert(generator, parameters, log_mel, state, num_frames):
+  samples, state = generator.invert(parameters, log_mel, state, num_frames)
+  return samples.astype(jnp.float32), state
