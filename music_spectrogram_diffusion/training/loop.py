@@ -146,9 +146,10 @@ def _run(
       is_stopping, last = True, batches.request_state()
       report.say(f"asked to stop: saving at step {last}")
     saving = done == last or saved.is_due(done)
-    # What is saved was looked at before, so that it is never NaN.
-    report.after(done, state, saving=saving)
+    # What is saved was looked at before, so that it is never NaN; and is saved
+    # before it is watched, which may take long.
+    report.log(done, state, saving=saving)
     if saving:
       saved.save(done, state, key=key, source_state=batches.state(done))
-      report.resume()
+    report.watch(done, state)
   return state, is_stopping and done < num_steps

@@ -99,9 +99,9 @@ class Report:
     if self._is_first_host:
       _drop_lines_after(directory / METRICS_FILE, first)
     self._logged_at = (first, time.monotonic())
-    self.resume()
+    self._resume()
 
-  def resume(self) -> None:
+  def _resume(self) -> None:
     """Counts the time of steps from here on."""
     self._since = time.monotonic()
 
@@ -116,7 +116,7 @@ class Report:
     for window in self._windows:
       window.untimed = 1
     self._logged_at = (step, time.monotonic())
-    self.resume()
+    self._resume()
 
   def say(self, line: str) -> None:
     """Prints a line, on one of the hosts."""
@@ -127,40 +127,46 @@ class Report:
     """Notes the metrics of a step that may still be running."""
     self._pending.append((step, metrics, ids))
 
-  def after(self, step: int, state: Any, *, saving: bool) -> None:
-    """Tells everybody for whom it is time.
+  def log(self, step: int, state: Any, *, saving: bool) -> None:
+    """Looks at the metrics if it is time for anybody, and writes a line.
 
     Args:
       step: The last step that was added.
       state: Its state.
-      saving: Whether the state is going to be saved: metrics are looked at and
-        logged before.
+      saving: Whether the state is going to be saved: its metrics are looked at
+        before.
 
     Raises:
       sources.NonFiniteError: A metric of a step is not finite.
     """
-    due = [
-      window
-      for window in self._windows
-      if step % window.every == 0
-      or step == self._last
-      or (saving and window is self._log)
-    ]
-    if not due:
-      return
-    self._fetch()
-    for window in due:
-      if window.metrics:
-        window.tell(step, state, window.means())
-        window.metrics, window.seconds, window.untimed = [], 0.0, 0
-    self.resume()
+    if saving or any(self._is_due(window, step) for window in self._windows):
+      self._fetch()
+    if saving or self._is_due(self._log, step):
+      self._tell(self._log, step, state)
+
+  def watch(self, step: int, state: Any) -> None:
+    """Calls the watchers for whom it is time, after `log`."""
+    if self._pending:
+      return  # It is time for nobody.
+    for window in self._windows:
+      if window is not self._log and self._is_due(window, step):
+        self._tell(window, step, state)
+    self._resume()
+
+  def _is_due(self, window: _Window, step: int) -> bool:
+    return step % window.every == 0 or step == self._last
+
+  def _tell(self, window: _Window, step: int, state: Any) -> None:
+    if window.metrics:
+      window.tell(step, state, window.means())
+      window.metrics, window.seconds, window.untimed = [], 0.0, 0
 
   def _fetch(self) -> None:
     """Waits for the steps noted so far, and looks at their metrics."""
     pending, self._pending = self._pending, []
     fetched = jax.device_get([metrics for _, metrics, _ in pending])
     seconds = time.monotonic() - self._since
-    self.resume()
+    self._resume()
     found = [
       {name: float(value) for name, value in metrics.items()}
       for metrics in fetched

@@ -6,6 +6,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+import time
 
 from flax import struct
 import jax
@@ -203,6 +204,42 @@ def test_metrics_that_cannot_be_written_do_not_stop_a_run(
   with pytest.warns(UserWarning, match=f"Cannot write {tmp_path}/metrics"):
     state = train(tmp_path, watchers=[Blocking(3)])
   assert_same(state, uninterrupted[1])
+
+
+def test_a_state_is_saved_before_it_is_watched(tmp_path):
+  class Breaking(Recording):
+    def __call__(self, step, state, metrics):
+      raise RuntimeError("cannot draw")
+
+  with pytest.raises(RuntimeError, match="cannot draw"):
+    train(tmp_path, watchers=[Breaking(6)])
+  assert steps_saved(tmp_path) == [3, 6]
+
+
+def test_the_time_of_steps_is_that_of_steps_alone(tmp_path):
+  def step(state, batch, key):
+    time.sleep(0.02)
+    return regression_run.STEP(state, batch, key)
+
+  class Slow(Recording):
+    def __call__(self, step, state, metrics):
+      super().__call__(step, state, metrics)
+      time.sleep(0.3)
+
+  slow = Slow(2)
+  checkpoints = training.CheckpointConfig(save_every=100)
+  train(
+    tmp_path,
+    step=step,
+    watchers=[slow],
+    num_steps=20,
+    log_every=5,
+    checkpoints=checkpoints,
+  )
+  seconds = [metrics["seconds_per_step"] for _, metrics in slow.told[1:]]
+  assert 0.02 <= np.median(seconds) < 0.15
+  lines = [line["seconds_per_step"] for line in lines_of(tmp_path)[1:]]
+  assert 0.02 <= np.median(lines) < 0.15
 
 
 def test_groups_of_metrics_may_be_empty(tmp_path):
