@@ -58,7 +58,10 @@ def train(
   import gin
   from music_spectrogram_diffusion import training
 
+  started = []
+
   def save_config(directory: Path) -> None:
+    started.append(directory)  # On one of the hosts.
     text = gin_files.operative()
     outputs.write_whole(directory / OPERATIVE_CONFIG, text.encode())
 
@@ -71,10 +74,16 @@ def train(
     try:
       if gin_files.configures(training.initialize_distributed):
         gin.get_configurable(training.initialize_distributed)()
-      gin.get_configurable(training.train_model)(on_start=save_config)
+      state = gin.get_configurable(training.train_model)(on_start=save_config)
     except training.Interrupted as stopped:
       console.say(str(stopped).partition("\n")[0])
       raise typer.Exit(stopped.exit_code) from None
+
+  for directory in started:
+    print(
+      f"{directory}: {int(state.step)} steps made;"
+      f" `spec-diff convert run {directory} OUT` makes a model of it"
+    )
 
 
 def _binding(argument: str) -> str:

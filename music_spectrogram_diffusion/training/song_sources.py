@@ -31,7 +31,7 @@ def prepared_songs(
     host_count: How many hosts make a batch together; all of them see all songs,
       and a batch does not depend on how many they are.
     seed: Another seed gives other windows.
-    directory: Where `spec-diff prepare soundfont` wrote.
+    directory: Where `spec-diff prepare soundfont --format=arrays` wrote.
     lengths: Of features: `inputs`, the most tokens, and `targets`, the frames.
     vocabulary: Ids of the note tokens.
     spectrogram: The spectrogram's shape.

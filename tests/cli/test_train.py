@@ -111,7 +111,8 @@ def test_a_run_says_what_it_is(run):
 def test_the_operative_config_loads_as_it_is_and_goes_on(run):
   config = run / "operative_config.gin"
   before = config.read_text()
-  spec_diff("train", f"--gin_file={config}", "--gin.TRAIN_STEPS=3")
+  said = spec_diff("train", f"--gin_file={config}", "--gin.TRAIN_STEPS=3")
+  assert said.splitlines()[-1].startswith(f"{run}: 3 steps made")
   assert logged(run) == [2, 3]
   # The steps that were asked for are all that is different.
   steps = re.compile(r"^TRAIN_STEPS = .*$", re.MULTILINE)
