@@ -295,7 +295,7 @@ class SongTask(seqio.Task):
   def size(self) -> float:
     """Pieces to train on: exactly where they are cached, else about."""
     if self.cache_dir:
-      return self.get_cached_stats("train")["examples"]
+      return float(self.get_cached_stats("train")["examples"])
     return self.source.num_pieces("train")
 
 
