@@ -17,6 +17,12 @@ from music_spectrogram_diffusion.checkpoints.directory import (
   weights_hash,
 )
 from music_spectrogram_diffusion.checkpoints.downloads import DownloadError
+from music_spectrogram_diffusion.checkpoints.inverters import (
+  find_inverter,
+  has_inverter,
+  load_inverter,
+  save_inverter,
+)
 from music_spectrogram_diffusion.checkpoints.pretrained import (
   ONNX_INVERTER,
   convert_published,
@@ -31,10 +37,14 @@ __all__ = [
   "check_parameters",
   "convert_published",
   "export_diffusers_pipeline",
+  "find_inverter",
   "find_model",
+  "has_inverter",
   "load_diffusers_pipeline",
+  "load_inverter",
   "load_model_directory",
   "published_models",
+  "save_inverter",
   "save_model_directory",
   "weights_hash",
 ]

@@ -109,20 +109,7 @@ def load_model_directory(
   Raises:
     CheckpointError: A file is missing, damaged, or of a newer major version.
   """
-  config_path = Path(path, CONFIG)
-  config = read_json(config_path)
-  version = config.pop("format_version", None)
-  major, dot, minor = str(version).partition(".")
-  if not (dot and major.isdecimal() and minor.isdecimal()):
-    raise CheckpointError(
-      f"Expected a format_version like {FORMAT_VERSION!r} in {config_path},"
-      f" got {version!r}."
-    )
-  if int(major) > int(FORMAT_VERSION.partition(".")[0]):
-    raise CheckpointError(
-      f"Expected a format_version up to {FORMAT_VERSION} in {config_path}, got"
-      f" {version}; update music_spectrogram_diffusion to read it."
-    )
+  config = read_config(Path(path, CONFIG))
   weights_path = Path(path, filename)
   tensors = read_tensors(weights_path)
   for name in tensors:
@@ -134,6 +121,28 @@ def load_model_directory(
           f" and a tensor {name}."
         )
   return config, traverse_util.unflatten_dict(tensors, sep="/")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+  """Reads a config.json, and returns it without its format version.
+
+  Raises:
+    CheckpointError: It cannot be read, or is of a newer major version.
+  """
+  config = read_json(path)
+  version = config.pop("format_version", None)
+  major, dot, minor = str(version).partition(".")
+  if not (dot and major.isdecimal() and minor.isdecimal()):
+    raise CheckpointError(
+      f"Expected a format_version like {FORMAT_VERSION!r} in {path},"
+      f" got {version!r}."
+    )
+  if int(major) > int(FORMAT_VERSION.partition(".")[0]):
+    raise CheckpointError(
+      f"Expected a format_version up to {FORMAT_VERSION} in {path}, got"
+      f" {version}; update music_spectrogram_diffusion to read it."
+    )
+  return config
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 Imports the rooms `notes` and `audio`; no networks.
 """
 
+from music_spectrogram_diffusion.data.audio_clips import (
+  ClipBatches,
+  ClipCutter,
+)
 from music_spectrogram_diffusion.data.fit_rules import FitRules
 from music_spectrogram_diffusion.data.generator import generate_piece
 from music_spectrogram_diffusion.data.inspection import (
@@ -27,6 +31,8 @@ from music_spectrogram_diffusion.data.windows import (
 )
 
 __all__ = [
+  "ClipBatches",
+  "ClipCutter",
   "DATASETS",
   "FitRules",
   "LiveWindows",

@@ -1,17 +1,20 @@
 """Training batches of pieces that are composed and played while one trains."""
 
 import collections
+from collections.abc import Iterable
 import concurrent.futures
 import multiprocessing
 import os
 from pathlib import Path
 import signal
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from jaxtyping import Float32
 import numpy as np
 
-from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion import notes as notes_lib
+from music_spectrogram_diffusion.audio import SpectrogramConfig
 from music_spectrogram_diffusion.data import generator, soundfont, windows
 
 _MAX_TRIES = 100
@@ -23,6 +26,26 @@ class _Task(NamedTuple):
   piece: int
   num_windows: int
   seed: int
+
+
+@runtime_checkable
+class Cutter(Protocol):
+  """Cuts what one trains on out of a piece."""
+
+  config: SpectrogramConfig
+
+  @property
+  def wanted(self) -> str:
+    """What it can use of a piece, in words."""
+
+  def cut_piece(
+    self,
+    rng: np.random.Generator,
+    notes: notes_lib.Notes,
+    samples: Float32[np.ndarray, " samples"],
+    count: int,
+  ) -> Iterable[windows.Window]:
+    """Arrays of a batch without the first axis, up to `count` or more."""
 
 
 class LiveWindows:
@@ -50,7 +73,7 @@ class LiveWindows:
   def __init__(
     self,
     soundfont_path: str | Path,
-    cutter: windows.WindowCutter,
+    cutter: Cutter,
     *,
     batch_size: int,
     seed: int = 0,
@@ -155,7 +178,7 @@ class _Lazy(NamedTuple):
 class _Player:
   """Composes, plays and cuts pieces."""
 
-  def __init__(self, soundfont_path: Path, cutter: windows.WindowCutter):
+  def __init__(self, soundfont_path: Path, cutter: Cutter):
     self._cutter = cutter
     self._renderer = soundfont.SoundfontRenderer(
       soundfont_path, cutter.config.sample_rate
@@ -171,23 +194,16 @@ class _Player:
     for _ in range(_MAX_TRIES):
       piece = int(rng.integers(2**62))
       notes = generator.generate_piece(piece)
-      log_mel = audio.log_mel(self._renderer.render(notes), self._cutter.config)
-      log_mel = np.asarray(log_mel)
-      for _ in range(2 * task.num_windows):
-        window = self._cutter.cut(
-          rng,
-          int(rng.integers(len(log_mel))),
-          notes=notes,
-          num_frames=len(log_mel),
-          read=lambda start, stop, log_mel=log_mel: log_mel[start:stop],
-        )
-        if window is not None:
-          made.append(window | {"ids": np.asarray(f"generated_{piece}")})
+      samples = self._renderer.render(notes)
+      for window in self._cutter.cut_piece(
+        rng, notes, samples, task.num_windows
+      ):
+        made.append(window | {"ids": np.asarray(f"generated_{piece}")})
         if len(made) == task.num_windows:
           return made
     raise ValueError(
-      f"Expected windows of at most {self._cutter.max_tokens} tokens, found"
-      f" fewer than {task.num_windows} in {_MAX_TRIES} pieces; raise it."
+      f"Expected {self._cutter.wanted}, found fewer than {task.num_windows} in"
+      f" {_MAX_TRIES} pieces."
     )
 
 

@@ -5,9 +5,10 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from jaxtyping import Int32, Shaped
+from jaxtyping import Float32, Int32, Shaped
 import numpy as np
 
+from music_spectrogram_diffusion import audio
 from music_spectrogram_diffusion import notes as notes_lib
 from music_spectrogram_diffusion.audio import SpectrogramConfig
 from music_spectrogram_diffusion.data import songs
@@ -79,7 +80,7 @@ class WindowBatches:
       `note_tokens` [batch, tokens] int32, padded with 0; `context` and
       `targets` [batch, frames, mel_bins] float32, natural log-mel with silence
       where the masks `context_mask` and `targets_mask` [batch, frames] are
-      False. Valid frames come first.
+      False. Valid frames come first. `ids` names the song of each window.
     """
     places = range(self.first_window, self.first_window + self.batch_size)
     return stack(
@@ -119,7 +120,7 @@ class WindowBatches:
         read=functools.partial(songs.read_log_mel, self._paths[song]),
       )
       if window is not None:
-        return window
+        return window | {"ids": np.asarray(self._paths[song].stem)}
     raise ValueError(
       f"Expected windows of at most {self.max_tokens} tokens in"
       f" {self.directory}, found none in {_MAX_DRAWS} draws; raise max_tokens."
@@ -185,6 +186,35 @@ class WindowCutter:
       "targets": targets[0],
       "targets_mask": targets[1],
     }
+
+  @property
+  def wanted(self) -> str:
+    """What it can use of a piece, in words."""
+    return f"windows of at most {self.max_tokens} tokens"
+
+  def cut_piece(
+    self,
+    rng: np.random.Generator,
+    notes: notes_lib.Notes,
+    samples: Float32[np.ndarray, " samples"],
+    count: int,
+  ) -> Iterator[Window]:
+    """Yields windows of a piece and its audio, at random places.
+
+    As many as there are in twice `count` tries; the others have too many
+    tokens.
+    """
+    log_mel = np.asarray(audio.log_mel(samples, self.config))
+    for _ in range(2 * count):
+      window = self.cut(
+        rng,
+        int(rng.integers(len(log_mel))),
+        notes=notes,
+        num_frames=len(log_mel),
+        read=lambda start, stop: log_mel[start:stop],
+      )
+      if window is not None:
+        yield window
 
   def tokens(
     self, notes: notes_lib.Notes, start: int, num_frames: int

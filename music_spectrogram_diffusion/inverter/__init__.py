@@ -18,6 +18,7 @@ from music_spectrogram_diffusion.inverter.losses import (
   adversarial_loss,
   discriminator_loss,
   feature_matching_loss,
+  relative_spectral_loss,
   spectral_reconstruction_loss,
   stft_distance,
 )
@@ -54,6 +55,7 @@ __all__ = [
   "discriminator_loss",
   "feature_matching_loss",
   "from_config",
+  "relative_spectral_loss",
   "spectral_reconstruction_loss",
   "stft_distance",
   "to_config",

@@ -22,6 +22,9 @@ from music_spectrogram_diffusion.inverter import stft
 SCALES = (64, 128, 256, 512, 1024, 2048)
 """Windows of the spectral loss, in samples; hops are a quarter of them."""
 
+RELATIVE_SCALES = ((128, 16), (256, 32), (512, 64), (1024, 80), (2048, 128))
+"""Window, in samples, and mel bins of each term of `relative_spectral_loss`."""
+
 RESOLUTIONS = ((512, 240, 50), (1024, 600, 120), (2048, 1200, 240))
 """Transform, window and hop of each term of `stft_distance`, in samples.
 
@@ -88,6 +91,60 @@ def spectral_reconstruction_loss(
     logarithmic = _norm(log_real - log_generated)
     total += jnp.mean(linear + (window / 2) ** 0.5 * logarithmic)
   return total / n_mels
+
+
+def relative_spectral_loss(
+  real: Float[Array, "batch samples"],
+  generated: Float[Array, "batch samples"],
+  config: audio.SpectrogramConfig,
+  *,
+  scales: Sequence[tuple[int, int]] = RELATIVE_SCALES,
+  linear_weight: float = 0.5,
+  log_floor: float = 3e-2,
+) -> Float[Array, ""]:
+  """Distance of mel spectrograms at several scales, quiet clips as loud ones.
+
+  As `spectral_reconstruction_loss`, but for a network that has minutes to
+  learn: long windows have more mel bins, so that tones are told apart; the
+  linear distance is relative to a clip's level, and the logarithm knows a floor
+  some 80 dB below full scale.
+
+  Args:
+    real: The wanted audio, no shorter than the longest window.
+    generated: Audio of the same length.
+    config: Gives the sample rate and the edges of the mel scale.
+    scales: Windows, in samples, and their mel bins.
+    linear_weight: Weight of the linear distance.
+    log_floor: Added to mel magnitudes before the logarithm.
+
+  Returns:
+    At least 0, which is for equal audio.
+  """
+  total = jnp.zeros(())
+  for window, n_mels in scales:
+    scale = dataclasses.replace(
+      config,
+      hop_length=window // 4,
+      win_length=window,
+      n_fft=window,
+      n_mels=n_mels,
+    )
+    matrix = audio.mel_matrix(scale)
+    a, b = (
+      _magnitudes(samples, scale) @ matrix for samples in (real, generated)
+    )
+    total += jnp.abs(jnp.log(a + log_floor) - jnp.log(b + log_floor)).mean()
+    linear = jnp.abs(a - b).sum((1, 2)) / (a.sum((1, 2)) + 1.0)
+    total += linear_weight * linear.mean()
+  return total / len(scales)
+
+
+def _magnitudes(samples, config):
+  """Magnitudes of the frames that lie within; their gradient at 0 is finite."""
+  whole = samples.shape[-1] // config.hop_length * config.hop_length
+  spectrum = stft.stft(jnp.asarray(samples)[..., :whole], config)
+  power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+  return jnp.sqrt(power + 1e-12)
 
 
 def stft_distance(

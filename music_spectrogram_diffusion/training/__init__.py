@@ -7,7 +7,11 @@ from music_spectrogram_diffusion.training.checkpointing import (
   CheckpointConfig,
   SaveError,
 )
+from music_spectrogram_diffusion.training.divergence import DivergenceError
 from music_spectrogram_diffusion.training.interruption import Interrupted
+from music_spectrogram_diffusion.training.inverter_learner import (
+  InverterLearner,
+)
 from music_spectrogram_diffusion.training.learners import (
   Learner,
   ModelLearner,
@@ -39,7 +43,9 @@ from music_spectrogram_diffusion.training.step import TrainState, train_step
 __all__ = [
   "BatchIterator",
   "CheckpointConfig",
+  "DivergenceError",
   "Interrupted",
+  "InverterLearner",
   "Learner",
   "ModelLearner",
   "NonFiniteError",
