@@ -73,7 +73,7 @@ def load(
   folders = ["", *search_paths, str(installed())]
   gin_config._LOCATION_PREFIXES[:] = folders  # Gin only ever adds to them.
   for name in files:
-    with explained(folders):
+    with _parsing(folders):
       gin.parse_config_file(_find(name, folders))
   imports = _IMPORT.findall(gin.config_str())
   macros = _macros(gin.config_str())
@@ -83,7 +83,7 @@ def load(
       raise ValueError(
         f"No gin file knows {name} of --gin.{binding}{_suggest(name, macros)}."
       )
-    with explained(folders, f"--gin.{binding}"):
+    with _parsing(folders, f"--gin.{binding}"):
       try:
         gin.parse_config([*imports, binding])
       except SyntaxError as error:
@@ -91,15 +91,37 @@ def load(
           f"Expected a Python literal, with quotes around strings:"
           f" --gin.{name}='\"{value}\"'."
         ) from error
-  with explained(folders):
+  with _parsing(folders):
     gin.finalize()
 
 
 @contextlib.contextmanager
-def explained(
-  folders: Sequence[str] = (), binding: str | None = None
+def explained() -> Iterator[None]:
+  """Leaves out of errors, while what is configured runs, where gin called it.
+
+  Raises:
+    ValueError: What the library raised, as one line; or a parameter is wrong of
+      a function that takes any keyword, whose names gin does not know.
+  """
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(_without_calls(error)) from error
+  except TypeError as error:
+    wrong, call = (
+      pattern.search(str(error)) for pattern in (_WRONG_ARGUMENT, _CALL)
+    )
+    if not wrong or not call:
+      raise
+    what = "needs a" if wrong[1].startswith("missing") else "takes no"
+    raise ValueError(f"{call[1]} {what} parameter {wrong[2]!r}.") from error
+
+
+@contextlib.contextmanager
+def _parsing(
+  folders: Sequence[str], binding: str | None = None
 ) -> Iterator[None]:
-  """Turns errors of gin into ValueErrors of one line, with what may be meant.
+  """Turns gin's errors into ValueErrors of one line, with what may be meant.
 
   Args:
     folders: Where gin files are looked for.
@@ -116,26 +138,10 @@ def explained(
     SyntaxError,
     OSError,
   ) as error:
-    text = str(error)
-    if (
-      binding is None
-      and isinstance(error, OSError | AttributeError)
-      and (not _UNKNOWN_FILE.search(text) and not _UNKNOWN_NAME.search(text))
-    ):
-      raise
-    where = _WHERE.search(text)
+    where = _WHERE.search(str(error))
     place = binding or (where and f"{where[1]}, line {where[2]}")
-    said = _explain(text, folders)
+    said = _explain(error, folders)
     raise ValueError(f"{place}: {said}" if place else said) from error
-  except TypeError as error:
-    # Of a function that takes any keyword, gin does not know the names.
-    wrong, call = (
-      pattern.search(str(error)) for pattern in (_WRONG_ARGUMENT, _CALL)
-    )
-    if not wrong or not call:
-      raise
-    what = "needs a" if wrong[1].startswith("missing") else "takes no"
-    raise ValueError(f"{call[1]} {what} parameter {wrong[2]!r}.") from error
 
 
 @contextlib.contextmanager
@@ -170,8 +176,13 @@ def operative() -> str:
   return gin.operative_config_str()
 
 
-def _explain(text: str, folders: Sequence[str]) -> str:
+def _without_calls(error: Exception) -> str:
+  return " ".join(_CALL.sub("", str(error)).split())
+
+
+def _explain(error: Exception, folders: Sequence[str]) -> str:
   """What gin says, in one sentence with a suggestion where there is one."""
+  text = str(error)
   if found := _UNKNOWN_FILE.search(text):
     return _no_file(found[1], folders)
   if found := _UNKNOWN_PARAMETER.search(text):
@@ -190,7 +201,7 @@ def _explain(text: str, folders: Sequence[str]) -> str:
   if "gin.REQUIRED" in text or text.startswith("No bindings specified"):
     if found := _REQUIRED.search(text):
       return _no_value(found[1], folders)
-  return " ".join(_CALL.sub("", text).split())
+  return _without_calls(error)
 
 
 def _no_value(macro: str, folders: Sequence[str]) -> str:

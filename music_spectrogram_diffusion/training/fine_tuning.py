@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,18 @@ class InitialModel:
   read: Callable[[Path], tuple[Mapping[str, Any], Parameters]]
   fresh: Sequence[str] = ()
 
-  def parameters(self) -> Parameters:
-    """Reads the weights.
+  def load(self) -> tuple[Mapping[str, Any], Parameters]:
+    """Reads the weights, and what they are of: see `Learner.describe`.
 
     Raises:
       ValueError: There is no such model, or it cannot be read.
     """
     if layout.is_run(self.path):
-      return restoring.restore_average(layout.checkpoints(self.path))
-    return self.read(self.find(self.path))[1]
+      text = Path(self.path, layout.MODEL).read_text("utf-8")
+      found = restoring.restore_average(layout.checkpoints(self.path))
+      return json.loads(text), found
+    config, found = self.read(self.find(self.path))
+    return config.get("model", {}), found
 
   def fitted(
     self, parameters: Parameters, expected: Parameters

@@ -11,6 +11,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+import warnings
 
 import jax
 from jaxtyping import PRNGKeyArray
@@ -151,9 +152,10 @@ def train_model(
   shapes = jax.eval_shape(learner.initial_state, init_key)
   given = None
   if is_new and initial_model is not None and initial_model.path is not None:
-    given = initial_model.parameters()
+    description, given = initial_model.load()
     # Here, so that what does not fit is said before anything is compiled.
     initial_model.fitted(given, shapes.average)
+    _warn_of_differences(initial_model.path, description, learner)
   state = partitioner.create_state(learner.initial_state, init_key)
   if given is not None:
     fitted = initial_model.fitted(given, state.average)
@@ -219,6 +221,18 @@ def _describe(directory: Path, learner: learners.Learner) -> None:
   text = json.dumps(learner.describe(), indent=2)
   partial.write_text(f"{text}\n", "utf-8")
   partial.replace(directory / layout.MODEL)
+
+
+def _warn_of_differences(path, description, learner) -> None:
+  """Says where weights that fit have meant something else."""
+  ours = learner.describe()
+  if not description or description.get("type") != ours.get("type"):
+    return
+  if differences := list(_differences(ours, description)):
+    warnings.warn(
+      f"{path} was another model, whose weights fit: {'; '.join(differences)}.",
+      stacklevel=3,
+    )
 
 
 def _differences(ours, theirs, name=""):

@@ -136,7 +136,7 @@ def test_the_autoregressive_model_trains_and_renders(songs, tmp_path):
 
 
 def test_fine_tuning_starts_from_a_model_and_leaves_what_is_frozen(
-  model, songs, tmp_path
+  model, songs, tmp_path, capsys
 ):
   run, tuned = tmp_path / "run", tmp_path / "tuned"
   encoders = ("token_encoder", "continuous_encoder")

@@ -36,6 +36,8 @@ def batches_of(directory, **settings):
 
 def test_a_batch_is_as_the_models_take_it(directory):
   batch = batches_of(directory).batch(0)
+  names = {path.stem for path in songs.song_paths(directory)}
+  assert set(batch.pop("ids")) <= names
   assert {name: (v.shape, v.dtype.name) for name, v in batch.items()} == {
     "note_tokens": ((4, 1024), "int32"),
     "context": ((4, 256, 128), "float32"),

@@ -30,7 +30,7 @@ def initial(path="a model", found=None, **settings):
 
 
 def fit(model):
-  return model.fitted(model.parameters(), MODEL)
+  return model.fitted(model.load()[1], MODEL)
 
 
 def test_weights_take_the_place_of_the_new_ones():
@@ -43,9 +43,9 @@ def test_a_name_is_found_before_it_is_read():
   model = fine_tuning.InitialModel(
     path="a model",
     find=lambda name: f"found {name}",
-    read=lambda place: (None, read.append(place) or MODEL),
+    read=lambda place: ({"model": {"a": 1}}, read.append(place) or MODEL),
   )
-  assert model.parameters() is MODEL and read == ["found a model"]
+  assert model.load() == ({"a": 1}, MODEL) and read == ["found a model"]
 
 
 def test_all_that_does_not_fit_is_listed():
