@@ -87,12 +87,18 @@ class Skipping:
     missing = int(state) - self._handed_out
     if missing > 0:
       warnings.warn(
-        f"The source of batches cannot say where it stands; making and skipping"
+        "The source of batches cannot say where it stands; making and skipping"
         f" {missing} batches to go on. Give it get_state and set_state.",
         stacklevel=2,
       )
-    for _ in range(missing):
-      next(self)
+    for skipped in range(missing):
+      try:
+        next(self)
+      except StopIteration:
+        raise ValueError(
+          f"Expected a source of more than {missing} batches, which the run has"
+          f" used before; it ended after {skipped}."
+        ) from None
 
 
 def as_batch_iterator(source: BatchIterator | Iterable[Batch]) -> BatchIterator:

@@ -47,6 +47,15 @@ def test_a_plain_iterator_goes_on_by_skipping_and_says_so(make):
   assert int(next(other)["x"][0]) == 2
 
 
+def test_a_plain_iterator_that_has_become_shorter_is_an_error():
+  source = sources.as_batch_iterator([numbered(0)])
+  with (
+    pytest.warns(UserWarning, match="skipping 3"),
+    pytest.raises(ValueError, match="more than 3 batches.*ended after 1"),
+  ):
+    source.set_state(b"3")
+
+
 def test_batches_come_in_order_however_long_they_take():
   def slow(step):
     time.sleep(0.02 * (step % 2))
