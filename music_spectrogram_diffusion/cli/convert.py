@@ -1,5 +1,6 @@
 """The verb `convert`: what others have made, to model directories."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Annotated
@@ -39,39 +40,75 @@ def run(
     ),
   ] = None,
 ) -> None:
-  """Convert the averaged weights of a training run."""
-  import jax
+  """Convert the averaged weights of a training run.
 
-  from music_spectrogram_diffusion import checkpoints, models, training
+  Of a model, into a new directory. Of an inverter, into a new one or into a
+  model directory, whose inverter it becomes.
+  """
+  from music_spectrogram_diffusion import training
 
   _check(dtype)
-  if output.exists():
-    raise ValueError(f"Expected a new directory, got {output}.")
   described = directory / MODEL
   if not described.is_file():
     raise ValueError(
       f"Expected a training run in {directory}; it has no {MODEL}."
     )
   try:
-    model = models.from_config(json.loads(described.read_text("utf-8")))
+    description = json.loads(described.read_text("utf-8"))
+    save = _saver_of(description, output)
   except ValueError as error:
-    raise ValueError(f"Cannot read {described}: {error}") from error
-  if not isinstance(model, models.DiffusionModel | models.AutoregressiveModel):
-    raise ValueError(
-      f"Expected a DiffusionModel or an AutoregressiveModel in {described}, got"
-      f" {type(model).__name__}."
-    )
+    raise ValueError(f"Cannot convert {described}: {error}") from error
   with console.warnings_as_lines(directory):  # Of damaged checkpoints.
     parameters = training.restore_parameters(
       directory / CHECKPOINTS, average=not raw, step=step
     )
-  checkpoints.check_parameters(
-    jax.eval_shape(model.init, jax.random.key(0)), parameters, directory
-  )
+  save(parameters, source=directory, dtype=dtype)
+  print(f"{output}: written")
+
+
+def _saver_of(description, output: Path):
+  """What writes the parameters of a description; says what does not fit."""
+  from music_spectrogram_diffusion import inverter, models
+
+  kind = description.get("type") if isinstance(description, dict) else None
+  if kind in inverter.GENERATORS:
+    generator = inverter.from_config(description)
+    if output.exists() and not (output / "config.json").is_file():
+      raise ValueError(
+        f"Expected a new directory or that of a model, got {output}."
+      )
+    return functools.partial(_save_inverter, output, generator)
+  model = models.from_config(description)
+  if not isinstance(model, models.DiffusionModel | models.AutoregressiveModel):
+    raise ValueError(
+      "Expected a DiffusionModel, an AutoregressiveModel or one of"
+      f" {', '.join(inverter.GENERATORS)}, got {type(model).__name__}."
+    )
+  if output.exists():
+    raise ValueError(f"Expected a new directory, got {output}.")
+  return functools.partial(_save_model, output, model)
+
+
+def _save_inverter(output, generator, parameters, *, source, dtype) -> None:
+  import jax
+
+  from music_spectrogram_diffusion import checkpoints
+
+  shapes = jax.eval_shape(generator.init, jax.random.key(0))
+  checkpoints.check_parameters(shapes, parameters, source)
+  checkpoints.save_inverter(output, generator, parameters, dtype=dtype)
+
+
+def _save_model(output, model, parameters, *, source, dtype) -> None:
+  import jax
+
+  from music_spectrogram_diffusion import checkpoints, models
+
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  checkpoints.check_parameters(shapes, parameters, source)
   checkpoints.save_model_directory(
     output, {"model": models.to_config(model)}, parameters, dtype=dtype
   )
-  print(f"{output}: written")
 
 
 @app.command(no_args_is_help=True)

@@ -51,6 +51,13 @@ def render(
     float | None,
     typer.Option(help="Guidance weight, 1 for none.  [default: the model's]"),
   ] = None,
+  inverter: Annotated[
+    str | None,
+    typer.Option(
+      help="griffin-lim, an ONNX file, a SavedModel, or a model with an"
+      " inverter.  [default: the model's]"
+    ),
+  ] = None,
   seed: Annotated[
     int, typer.Option(min=0, help="The same seed gives the same audio.")
   ] = 0,
@@ -86,7 +93,10 @@ def render(
     from music_spectrogram_diffusion import inference
 
     with console.warnings_as_lines(model or ""):
-      synthesizer = inference.Synthesizer.from_pretrained(model)
+      synthesizer = inference.Synthesizer.from_pretrained(
+        model, inverter=inverter
+      )
+    facts = {"inverter": inverter or type(synthesizer.inverter).__name__}
     settings = {"steps": steps, "sampler": sampler, "guidance": guidance}
     given = {k: v for k, v in settings.items() if v is not None}
     for job in jobs:
@@ -96,6 +106,7 @@ def render(
             job,
             synthesizer,
             given | {"seed": seed},
+            facts,
             plot=plot,
             overwrite=overwrite,
           )
@@ -108,7 +119,9 @@ def render(
     raise typer.Exit(2)
 
 
-def _render_file(job, synthesizer, settings, *, plot, overwrite) -> None:
+def _render_file(
+  job, synthesizer, settings, more_facts, *, plot, overwrite
+) -> None:
   """Renders one file; an interrupt leaves what was rendered, and exits 130."""
   from music_spectrogram_diffusion import audio, notes
   from music_spectrogram_diffusion.cli import plotting
@@ -137,11 +150,15 @@ def _render_file(job, synthesizer, settings, *, plot, overwrite) -> None:
     console.say(
       f"warning: {job.audio}: clipped {writer.num_clipped} samples beyond 1."
     )
-  facts = _facts(job, synthesizer, settings) | {
-    "sample_rate": config.sample_rate,
-    "duration_s": duration_s,
-    "complete": not interrupted,
-  }
+  facts = (
+    _facts(job, synthesizer, settings)
+    | more_facts
+    | {
+      "sample_rate": config.sample_rate,
+      "duration_s": duration_s,
+      "complete": not interrupted,
+    }
+  )
   outputs.write_whole(job.sidecar, json.dumps(facts, indent=2).encode() + b"\n")
   if interrupted:
     console.say(f"Interrupted; {job.audio} holds the first {duration_s:.1f} s.")

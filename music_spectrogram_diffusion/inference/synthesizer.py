@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-import importlib.util
 import math
 import os
-from pathlib import Path
 from typing import Any
-import warnings
 
 import jax
 from jax import numpy as jnp
@@ -15,8 +12,9 @@ from jaxtyping import Float32, Int32, PRNGKeyArray
 import numpy as np
 
 from music_spectrogram_diffusion import audio, checkpoints, models
-from music_spectrogram_diffusion import inverter as inverters
+from music_spectrogram_diffusion import inverter as inverter_lib
 from music_spectrogram_diffusion import notes as notes_lib
+from music_spectrogram_diffusion.inference import inverters
 
 TAIL_S = 1.0
 """Audio after the last note has ended, for what it leaves ringing."""
@@ -67,12 +65,15 @@ class Synthesizer:
 
   model: Model
   parameters: Mapping[str, Any]
-  inverter: inverters.Inverter
+  inverter: inverter_lib.Inverter
   model_hash: str
 
   @classmethod
   def from_pretrained(
-    cls, name: str | os.PathLike | None = None
+    cls,
+    name: str | os.PathLike | None = None,
+    *,
+    inverter: str | os.PathLike | None = None,
   ) -> "Synthesizer":
     """Loads a model; downloads and converts published ones on first use.
 
@@ -80,6 +81,9 @@ class Synthesizer:
       name: A model directory, the directory of a diffusers pipeline or of a t5x
         checkpoint, the name of a published model (`spec-diff models list`), or
         None for the model that the package carries.
+      inverter: What plays the spectrograms in place of the model's own:
+        "griffin-lim", an ONNX file, a SavedModel's directory, or a model that
+        has an inverter of ours.
 
     Raises:
       checkpoints.CheckpointError: Something is missing, damaged or of another
@@ -102,10 +106,18 @@ class Synthesizer:
     checkpoints.check_parameters(
       jax.eval_shape(model.init, jax.random.key(0)), parameters, path
     )
+    features = model.spectrogram
+    chunk_frames = model.network.segment_frames
+    if inverter is None:
+      chosen = inverters.own_inverter(path, features, chunk_frames=chunk_frames)
+    else:
+      chosen = inverters.find_inverter(
+        inverter, features, chunk_frames=chunk_frames
+      )
     return cls(
       model=model,
       parameters=jax.device_put(parameters),
-      inverter=_load_inverter(path, model.spectrogram),
+      inverter=chosen,
       model_hash=checkpoints.weights_hash(path),
     )
 
@@ -255,23 +267,6 @@ class Synthesizer:
         **settings,
       )
       yield np.asarray(context[0])
-
-
-def _load_inverter(
-  path: Path, config: audio.SpectrogramConfig
-) -> inverters.Inverter:
-  """The inverter that came with a model if it can run, else Griffin-Lim."""
-  network = path / checkpoints.ONNX_INVERTER
-  if network.exists():
-    if importlib.util.find_spec("onnxruntime"):
-      return inverters.OnnxInverter(network, config)
-    warnings.warn(
-      "The inverter of this model needs onnxruntime, which is not installed;"
-      " Griffin-Lim takes its place. For the published sound,"
-      " pip install onnxruntime.",
-      stacklevel=3,
-    )
-  return inverters.GriffinLim(config)
 
 
 def _as_notes(music: Any) -> notes_lib.Notes:

@@ -26,6 +26,7 @@ from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
 from music_spectrogram_diffusion.inverter.saved_model import SavedModelInverter
 from music_spectrogram_diffusion.inverter.seanet import SeaNet
 from music_spectrogram_diffusion.inverter.serialization import (
+  GENERATORS,
   from_config,
   to_config,
 )
@@ -38,6 +39,7 @@ from music_spectrogram_diffusion.inverter.streaming import (
 )
 
 __all__ = [
+  "GENERATORS",
   "DiscriminatorConfig",
   "Discriminators",
   "Generator",

@@ -8,10 +8,13 @@ from music_spectrogram_diffusion.inverter.sinusoid_vocoder import (
   SinusoidVocoder,
 )
 
+_GENERATORS = (SeaNet, SinusoidVocoder)
 _PARTS = {
-  part.__name__: part
-  for part in (SeaNet, SinusoidVocoder, audio.SpectrogramConfig)
+  part.__name__: part for part in (*_GENERATORS, audio.SpectrogramConfig)
 }
+
+GENERATORS = tuple(part.__name__ for part in _GENERATORS)
+"""Types of generators, as a config names them."""
 
 to_config = serialization.to_config
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 import typer.testing
 
-from music_spectrogram_diffusion import checkpoints, models, training
+from music_spectrogram_diffusion import checkpoints, inverter, models, training
 from music_spectrogram_diffusion.checkpoints import t5x
 from music_spectrogram_diffusion.cli import main
 
@@ -167,7 +167,7 @@ def test_a_damaged_description_of_a_run_is_an_error_that_names_it(
 @pytest.mark.parametrize("part", [[], 3, None, CONFIG["network"]])
 def test_a_description_of_no_model_is_an_error_that_names_it(tmp_path, part):
   (tmp_path / "model.json").write_text(json.dumps(part))
-  with pytest.raises(ValueError, match="AutoregressiveModel in .*model.json"):
+  with pytest.raises(ValueError, match="model.json.*an AutoregressiveModel"):
     convert("run", tmp_path, tmp_path / "out")
 
 
@@ -192,3 +192,63 @@ def test_a_directory_that_exists_is_not_replaced(run, tmp_path):
     with pytest.raises(ValueError, match=f"new directory, got {tmp_path}"):
       convert(command, source, tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+VOCODER = inverter.SinusoidVocoder(channels=4, num_blocks=1, expansion=1)
+
+
+@pytest.fixture(scope="module")
+def inverter_run(tmp_path_factory):
+  """A run of an inverter that has made one step."""
+  directory = tmp_path_factory.mktemp("inverter_run")
+  learner = training.InverterLearner(
+    generator=VOCODER, optimizer=optax.sgd(0.0), reconstruction=_level
+  )
+  silence = {"audio": np.zeros((1, 30 * 320), np.float32)}
+  training.train_model(
+    model_dir=directory,
+    learner=learner,
+    train_source=lambda **_: training.StepIndexed(lambda step: silence),
+    total_steps=1,
+    batch_size=1,
+    partitioner=training.Partitioner(data=1),
+    checkpoints=training.CheckpointConfig(save_every=1),
+  )
+  return directory
+
+
+def _level(real, generated, config):
+  return abs(real - generated).mean()
+
+
+def test_a_run_of_an_inverter_becomes_a_directory_of_its_own(
+  inverter_run, tmp_path
+):
+  convert("run", inverter_run, tmp_path / "out")
+  generator, parameters = checkpoints.load_inverter(tmp_path / "out")
+  assert generator == VOCODER
+  drawn = training.restore_average(inverter_run / "checkpoints")
+  kernel = np.asarray(drawn["head"]["kernel"], np.float16)
+  np.testing.assert_array_equal(parameters["head"]["kernel"], kernel)
+
+
+def test_a_run_of_an_inverter_becomes_the_inverter_of_a_model(
+  run, inverter_run, tmp_path
+):
+  out = tmp_path / "out"
+  convert("run", run[0], out)
+  before = (out / "model.safetensors").read_bytes()
+  convert("run", inverter_run, out)
+  assert (out / "model.safetensors").read_bytes() == before
+  config, _ = checkpoints.load_model_directory(out)
+  assert config["model"]["type"] == "DiffusionModel"
+  assert checkpoints.load_inverter(out)[0] == VOCODER
+
+
+def test_an_inverter_does_not_go_where_something_else_is(
+  inverter_run, tmp_path
+):
+  (tmp_path / "holiday.jpg").touch()
+  with pytest.raises(ValueError, match="new directory or that of a model"):
+    convert("run", inverter_run, tmp_path)
+  assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]

@@ -11,7 +11,7 @@ import soundfile
 import typer.testing
 
 import music_spectrogram_diffusion
-from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion import audio, inverter
 from music_spectrogram_diffusion.cli import main, outputs
 
 _SEGMENT_SAMPLES = 256 * 320
@@ -29,6 +29,7 @@ class FakeSynthesizer:
   def __init__(self):
     self.calls = []
     self.hook = lambda index: None
+    self.inverter = inverter.GriffinLim(audio.SpectrogramConfig())
 
   def stream(self, notes, **settings):
     self.calls.append((notes, settings))
@@ -46,7 +47,9 @@ class FakeSynthesizer:
 def synthesizer(monkeypatch):
   fake = FakeSynthesizer()
   room = types.ModuleType("inference")
-  room.Synthesizer = types.SimpleNamespace(from_pretrained=lambda path: fake)
+  room.Synthesizer = types.SimpleNamespace(
+    from_pretrained=lambda path, inverter: fake
+  )
   monkeypatch.setattr(
     music_spectrogram_diffusion, "inference", room, raising=False
   )
@@ -105,6 +108,7 @@ def test_the_sidecar_says_what_made_the_audio(synthesizer, song):
     "output": "song.flac",
     "version": music_spectrogram_diffusion.__version__,
     "model_hash": "0123abcd",
+    "inverter": "GriffinLim",
     "settings": {"steps": 4, "sampler": "ddim", "guidance": 2.0, "seed": 0},
     "sample_rate": 16000,
     "duration_s": 10.24,

@@ -1,12 +1,21 @@
 """Which inverter a loaded model has."""
 
+import dataclasses
 import pathlib
 import shutil
 
+import jax
+import numpy as np
 import pytest
 
-from music_spectrogram_diffusion import cache, inference, inverter
-from music_spectrogram_diffusion.inference import synthesizer
+from music_spectrogram_diffusion import (
+  audio,
+  cache,
+  checkpoints,
+  inference,
+  inverter,
+)
+from music_spectrogram_diffusion.inference import inverters
 
 PIPELINE = pathlib.Path(__file__).parents[1] / "data" / "diffusers_tiny"
 
@@ -36,9 +45,9 @@ def test_an_inverter_that_came_with_the_weights_is_used(pipeline, monkeypatch):
 def test_without_onnxruntime_griffin_lim_takes_its_place_with_a_warning(
   pipeline, monkeypatch
 ):
-  find_spec = synthesizer.importlib.util.find_spec
+  find_spec = inverters.importlib.util.find_spec
   monkeypatch.setattr(
-    synthesizer.importlib.util,
+    inverters.importlib.util,
     "find_spec",
     lambda name: None if name == "onnxruntime" else find_spec(name),
   )
@@ -52,3 +61,52 @@ def test_a_model_without_an_inverter_has_griffin_lim(tmp_path, monkeypatch):
   monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
   loaded = inference.Synthesizer.from_pretrained(PIPELINE)
   assert isinstance(loaded.inverter, inverter.GriffinLim)
+
+
+FEATURES = audio.SpectrogramConfig(n_mels=8)
+VOCODER = inverter.SinusoidVocoder(
+  spectrogram=FEATURES, channels=4, num_blocks=1, expansion=1
+)
+
+
+@pytest.fixture
+def with_vocoder(tmp_path, monkeypatch):
+  """A model directory with an inverter of ours."""
+  monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "cache"))
+  path = tmp_path / "model"
+  checkpoints.convert_published(PIPELINE, path)
+  checkpoints.save_inverter(path, VOCODER, VOCODER.init(jax.random.key(0)))
+  return path
+
+
+def test_an_inverter_of_ours_plays_the_model_it_lies_beside(with_vocoder):
+  loaded = inference.Synthesizer.from_pretrained(with_vocoder)
+  assert isinstance(loaded.inverter, inverter.NeuralInverter)
+  assert loaded.inverter.generator == VOCODER
+  samples = loaded.inverter(np.zeros((300, 8), np.float32))
+  assert samples.shape == (300 * 320,) and np.isfinite(samples).all()
+
+
+def test_another_inverter_can_be_asked_for(with_vocoder):
+  plain = inference.Synthesizer.from_pretrained(
+    with_vocoder, inverter="griffin-lim"
+  )
+  assert isinstance(plain.inverter, inverter.GriffinLim)
+  borrowed = inference.Synthesizer.from_pretrained(
+    PIPELINE, inverter=with_vocoder
+  )
+  assert borrowed.inverter.generator == VOCODER
+
+
+def test_an_inverter_that_is_not_there_is_named(with_vocoder):
+  with pytest.raises(ValueError, match="nowhere"):
+    inference.Synthesizer.from_pretrained(with_vocoder, inverter="nowhere")
+
+
+def test_an_inverter_of_other_features_is_refused(with_vocoder):
+  other = dataclasses.replace(
+    VOCODER, spectrogram=audio.SpectrogramConfig(n_mels=16)
+  )
+  checkpoints.save_inverter(with_vocoder, other, other.init(jax.random.key(0)))
+  with pytest.raises(checkpoints.CheckpointError, match="n_mels=16"):
+    inference.Synthesizer.from_pretrained(with_vocoder)
