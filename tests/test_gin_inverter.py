@@ -1,0 +1,117 @@
+"""Every gin file of inverters parses, resolves, and shapes what it trains."""
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+import typer.testing
+
+import gin
+from music_spectrogram_diffusion import checkpoints, inverter
+from music_spectrogram_diffusion.cli import gin_files, main
+
+ROOT = gin_files.installed() / "inverter"
+RUNS = {"fast": 3_636_740, "paper": 3_743_617}
+AUDIO = ("folder", "prepared", "soundfont")
+INCLUDES = {"inverter", "adversarial"}
+
+
+@pytest.fixture(autouse=True)
+def no_config():
+  yield
+  gin.clear_config()
+
+
+@pytest.fixture
+def recordings(tmp_path):
+  path = tmp_path / "audio"
+  path.mkdir()
+  time = np.arange(16000 * 5) / 16000
+  soundfile.write(path / "a.wav", 0.3 * np.sin(2 * np.pi * 440 * time), 16000)
+  return path
+
+
+def load(*files, **macros):
+  gin_files.load(
+    [f"inverter/{name}.gin" for name in files],
+    [f"{name} = {value!r}" for name, value in macros.items()],
+  )
+
+
+def num_parameters(tree):
+  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def learner():
+  return gin.query_parameter("run.train_model.learner").scoped_configurable_fn()
+
+
+def test_every_file_is_tested():
+  assert {path.stem for path in ROOT.glob("*.gin")} == {
+    *RUNS,
+    *AUDIO,
+    *INCLUDES,
+  }
+
+
+@pytest.mark.parametrize(("name", "expected"), RUNS.items())
+def test_a_run_shapes_its_generator(recordings, name, expected):
+  load(name, "folder", AUDIO_DIR=str(recordings), MODEL_DIR="unused")
+  made = learner()
+  state = jax.eval_shape(made.initial_state, jax.random.key(0))
+  assert num_parameters(state.parameters) == expected
+  assert (state.discriminators is None) == (name == "fast")
+  assert inverter.from_config(made.describe()) == made.generator
+
+
+def test_discriminators_come_on_top_of_the_fast_inverter(recordings):
+  load(
+    "fast",
+    "adversarial",
+    "folder",
+    AUDIO_DIR=str(recordings),
+    MODEL_DIR="unused",
+  )
+  made = learner()
+  assert made.discriminators is not None
+  assert made.weights == inverter.LossWeights(1.0, 100.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["soundfont", "prepared"])
+def test_audio_of_other_kinds_resolves(name):
+  if name == "prepared":
+    pytest.importorskip("seqio")
+    load("fast", name, MODEL_DIR="unused", DATASET="maestro")
+  else:
+    load("fast", name, MODEL_DIR="unused")
+  source = gin.query_parameter("run.train_model.train_source")
+  assert callable(source.scoped_configurable_fn)
+
+
+def test_the_verb_trains_an_inverter_and_goes_on(recordings, tmp_path):
+  def spec_diff(*arguments):
+    result = typer.testing.CliRunner().invoke(
+      main.app, [*map(str, arguments)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    gin.clear_config()
+
+  tiny = [
+    "inverter.SinusoidVocoder.channels=4",
+    "inverter.SinusoidVocoder.num_blocks=1",
+    "CLIP_FRAMES=24",
+    "BATCH_SIZE=1",
+    "EVAL_STEPS=1",
+    f"AUDIO_DIR='{recordings}'",
+    f"MODEL_DIR='{tmp_path / 'run'}'",
+  ]
+  for steps in (1, 2):
+    spec_diff(
+      "train",
+      "--gin_file=inverter/fast.gin",
+      "--gin_file=inverter/folder.gin",
+      *(f"--gin.{binding}" for binding in [*tiny, f"TRAIN_STEPS={steps}"]),
+    )
+  spec_diff("convert", "run", tmp_path / "run", tmp_path / "out")
+  generator, _ = checkpoints.load_inverter(tmp_path / "out")
+  assert generator == inverter.SinusoidVocoder(channels=4, num_blocks=1)
