@@ -12,7 +12,7 @@ from music_spectrogram_diffusion.cli import gin_files, main
 
 ROOT = gin_files.installed() / "inverter"
 RUNS = {"fast": 3_636_740, "paper": 3_743_617}
-AUDIO = ("folder", "prepared", "soundfont")
+AUDIO = ("folder", "prepared", "soundfont", "synthesised")
 INCLUDES = {"inverter", "adversarial"}
 
 
@@ -77,7 +77,7 @@ def test_discriminators_come_on_top_of_the_fast_inverter(recordings):
   assert made.weights == inverter.LossWeights(1.0, 100.0, 1.0)
 
 
-@pytest.mark.parametrize("name", ["soundfont", "prepared"])
+@pytest.mark.parametrize("name", ["soundfont", "prepared", "synthesised"])
 def test_audio_of_other_kinds_resolves(name):
   if name == "prepared":
     pytest.importorskip("seqio")

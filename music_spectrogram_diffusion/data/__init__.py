@@ -26,11 +26,13 @@ from music_spectrogram_diffusion.data.soundfont import (
   find_soundfont,
 )
 from music_spectrogram_diffusion.data.windows import (
+  AudioWindowCutter,
   WindowBatches,
   WindowCutter,
 )
 
 __all__ = [
+  "AudioWindowCutter",
   "ClipBatches",
   "ClipCutter",
   "DATASETS",

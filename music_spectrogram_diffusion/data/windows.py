@@ -254,3 +254,37 @@ def stack(windows: Sequence[Window]) -> Batch:
   return {
     name: np.stack([window[name] for window in windows]) for name in windows[0]
   }
+
+
+class AudioWindowCutter(WindowCutter):
+  """Cuts windows out of pieces, with the `audio` of their targets.
+
+  That is [samples] float32, of all frames of the targets and the hop after
+  them, which the last frame reaches into.
+  """
+
+  def cut_piece(
+    self,
+    rng: np.random.Generator,
+    notes: notes_lib.Notes,
+    samples: Float32[np.ndarray, " samples"],
+    count: int,
+  ) -> Iterator[Window]:
+    """See `WindowCutter.cut_piece`."""
+    hop = self.config.hop_length
+    length = (self.segment_frames + 1) * hop
+    log_mel = np.asarray(audio.log_mel(samples, self.config))
+    fixed = dataclasses.replace(self, start_probability=0.0)
+    for _ in range(2 * count):
+      start = int(rng.integers(len(log_mel)))
+      window = fixed.cut(
+        rng,
+        start,
+        notes=notes,
+        num_frames=len(log_mel),
+        read=lambda start, stop: log_mel[start:stop],
+      )
+      if window is not None:
+        heard = samples[start * hop :][:length].astype(np.float32)
+        padded = np.pad(heard, (0, length - len(heard)))
+        yield window | {"audio": padded}
