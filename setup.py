@@ -54,6 +54,7 @@ setuptools.setup(
     "data": [
       "apache-beam>=2.70",
       "note-seq>=0.0.5",
+      "pyyaml>=6",
       "seqio>=0.0.19",
       "tensorflow>=2.20",
       "tensorflow-datasets>=4.9.9",

@@ -18,8 +18,11 @@ from typing import Any
 DATASETS = {
   "maestro": "builders.maestro:Maestro",
   "slakh": "builders.slakh:Slakh",
+  "slakh_orig": "builders.slakh:SlakhOrig",
   "cerberus4": "builders.cerberus4:Cerberus4",
+  "cerberus4_orig": "builders.cerberus4:Cerberus4Orig",
   "guitarset": "builders.guitarset:GuitarSet",
+  "guitarset_pickup": "builders.guitarset:GuitarSetPickup",
   "musicnet": "builders.musicnet:Musicnet",
   "musicnet_em": "builders.musicnet:MusicnetEm",
   "urmp": "builders.urmp:Urmp",

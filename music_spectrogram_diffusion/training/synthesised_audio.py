@@ -1,4 +1,4 @@
-"""Audio beside what a synthesiser makes of its notes: fine-tunes an inverter."""
+"""Audio beside what a synthesiser makes of its notes, to fine-tune inverters."""
 
 from collections.abc import Callable, Mapping
 import functools

@@ -29,7 +29,10 @@ def test_every_generator_comes_back(generator):
   ("fields", "said"),
   [
     ({"type": "Popen"}, "got 'Popen'"),
-    ({"type": "DiffusionModel"}, "SeaNet, SinusoidVocoder, SpectrogramConfig; got"),
+    (
+      {"type": "DiffusionModel"},
+      "SeaNet, SinusoidVocoder, SpectrogramConfig; got",
+    ),
     ({"strides": [8, 5, "4", 2]}, "each of strides of SeaNet as int; got '4'"),
     ({"strides": 320}, "strides of SeaNet as tuple; got 320"),
     ({"strides": [8, 5]}, "product is the hop of 320"),
