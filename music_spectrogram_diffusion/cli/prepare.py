@@ -14,8 +14,11 @@ from music_spectrogram_diffusion.cli import console
 DATASETS = {
   "maestro": "MAESTRO v3: piano, 199 h",
   "slakh": "Slakh2100 (redux): rendered bands, with instrument subsets",
+  "slakh_orig": "Slakh2100 with the songs that it has twice",
   "cerberus4": "Slakh's piano, guitar, bass and drums",
+  "cerberus4_orig": "The same, of all of Slakh2100",
   "guitarset": "GuitarSet: solo guitar, 3 h",
+  "guitarset_pickup": "GuitarSet with the pickup's recordings as well",
   "musicnet": "MusicNet: chamber music, 34 h",
   "musicnet_em": "MusicNet with the labels of MusicNetEM",
   "urmp": "URMP: chamber pieces, 1.3 h",
