@@ -19,7 +19,10 @@ from music_spectrogram_diffusion.training.learners import (
 from music_spectrogram_diffusion.training.loop import train
 from music_spectrogram_diffusion.training.optimizers import (
   adafactor,
+  adam,
   adamw,
+  constant,
+  inverse_square_root,
   warm_up_then_decay,
 )
 from music_spectrogram_diffusion.training.partitioning import (
@@ -57,8 +60,11 @@ __all__ = [
   "TrainState",
   "Watcher",
   "adafactor",
+  "adam",
   "adamw",
+  "constant",
   "initialize_distributed",
+  "inverse_square_root",
   "restore_average",
   "restore_parameters",
   "train",
