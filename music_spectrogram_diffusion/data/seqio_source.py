@@ -206,7 +206,11 @@ class SeqioBatches:
     return self
 
   def __next__(self) -> Batch:
-    """The next batch: arrays of the training contract, and `ids`."""
+    """The next batch: arrays of the training contract, and `ids`.
+
+    Raises:
+      ValueError: There is not even one, or a file cannot be read.
+    """
     try:
       batch = next(self._iterators[0])
     except StopIteration:
@@ -217,6 +221,12 @@ class SeqioBatches:
           f" {self._settings['host']}; found fewer."
         ) from None
       raise
+    except tf.errors.OpError as error:
+      reason = error.message.partition("\n")[0]
+      raise ValueError(
+        f"Cannot read {self._settings['task']}, split"
+        f" {self._settings['split']}: {reason}"
+      ) from error
     self._handed_out += 1
     self._tell_dropped()
     batch = {name: values.numpy() for name, values in batch.items()}

@@ -5,10 +5,12 @@ them, `maestro_pieces`, is there to be cached; those for training and evaluation
 read its cache, or the prepared data without one. Needs TensorFlow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import os
 from typing import Any
 
@@ -164,7 +166,13 @@ class PreparedSource(seqio.DataSource):
   def num_pieces(self, split: str) -> float:
     """Pieces of a split, about: as many as its length has."""
     path = epath.Path(self._builder().data_path) / base.REPORT
-    seconds = json.loads(path.read_text())["audio_s"][split]
+    try:
+      seconds = json.loads(path.read_text())["audio_s"][split]
+    except (OSError, ValueError, KeyError) as error:
+      raise ValueError(
+        f"Expected the seconds of audio of {split} in {path}, found none;"
+        f" prepare {self._dataset} again, or cache its pieces."
+      ) from error
     return seconds * SPECTROGRAM.frame_rate / preprocessors.PIECE_FRAMES
 
   def get_dataset(
@@ -182,9 +190,9 @@ class PreparedSource(seqio.DataSource):
     if shuffle:
       files = files.shuffle(len(self.list_shards(split)), seed)
     features = self._builder().info.features
-    return files.flat_map(tf.data.TFRecordDataset).map(
-      features.deserialize_example
-    )
+    records = files.flat_map(tf.data.TFRecordDataset)
+    with _untold_deprecations():
+      return records.map(features.deserialize_example)
 
   def _builder(self) -> tfds.core.DatasetBuilder:
     folder = self._newest()
@@ -204,6 +212,21 @@ class PreparedSource(seqio.DataSource):
     if not versions:
       return None
     return max(versions, key=lambda path: tfds.core.Version(path.name).tuple)
+
+
+@contextlib.contextmanager
+def _untold_deprecations() -> Iterator[None]:
+  """Keeps back what TFDS says of its own code, once for each feature."""
+
+  def is_news(record: logging.LogRecord) -> bool:
+    return "FeatureConnector.dtype" not in str(record.msg)
+
+  logger = logging.getLogger("absl")
+  logger.addFilter(is_news)
+  try:
+    yield
+  finally:
+    logger.removeFilter(is_news)
 
 
 @functools.lru_cache
@@ -241,7 +264,6 @@ class SongTask(seqio.Task):
     """
     self.problems = base.Problems()
     self._variant = variant
-    self._vocabulary = vocabulary
     self.pieces = pieces
     steps = []
     options = {"vocabulary": vocabulary}
@@ -264,9 +286,10 @@ class SongTask(seqio.Task):
     )
 
   def with_vocabulary(self, vocabulary: notes_lib.Vocabulary) -> "SongTask":
-    """The same task, but not registered, with these ids of note tokens."""
-    if vocabulary == self._vocabulary:
-      return self
+    """A copy, not registered, with these ids of note tokens.
+
+    It counts what it drops by itself.
+    """
     return SongTask(
       self.name,
       self.source,
@@ -342,7 +365,7 @@ def mixing_rate(task: SongTask, temperature: float) -> float:
 def with_vocabulary(
   provider: seqio.Task | seqio.Mixture, vocabulary: notes_lib.Vocabulary
 ) -> seqio.Task | seqio.Mixture:
-  """A task or mixture with these ids of note tokens.
+  """A copy of a task or mixture with these ids of note tokens.
 
   Tasks that are not of this module stay as they are.
   """

@@ -1,4 +1,5 @@
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -160,6 +161,16 @@ def test_data_too_few_for_a_batch_are_told_of(data_dir):
   few = source(data_dir, split="validation", variant="eval", num_epochs=1)
   with pytest.raises(ValueError, match="Expected 500 examples or more"):
     next(few(batch_size=500))
+
+
+def test_a_damaged_file_is_one_line(data_dir, tmp_path):
+  shutil.copytree(data_dir / "maestro", tmp_path / "maestro")
+  for path in (tmp_path / "maestro" / "1.0.0").glob("*.tfrecord*"):
+    path.write_bytes(path.read_bytes()[:-9])
+  batches = source(tmp_path)(batch_size=4)
+  with pytest.raises(ValueError, match="Cannot read maestro_with") as error:
+    take(batches, 20)
+  assert "\n" not in str(error.value)
 
 
 def test_what_is_dropped_is_told_of(data_dir):

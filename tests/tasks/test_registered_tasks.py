@@ -79,6 +79,17 @@ def test_datasets_are_mixed_by_their_size_to_the_power_of_three_tenths(
   assert all(rate == pytest.approx(1.0) for rate in rates.values())
 
 
+def test_without_a_report_the_size_is_not_guessed(data_dir, tmp_path):
+  folder = tmp_path / "urmp" / "1.0.0"
+  folder.mkdir(parents=True)
+  for file in (data_dir / "maestro" / "1.0.0").glob("*s*.json"):
+    (folder / file.name).symlink_to(file)
+  (folder / "report.json").unlink(missing_ok=True)
+  seqio.set_tfds_data_dir_override(str(tmp_path))
+  with pytest.raises(ValueError, match="prepare urmp again"):
+    seqio.TaskRegistry.get("urmp_with_context_train").size()
+
+
 def test_a_whole_song_is_one_example(data_dir):
   task = seqio.TaskRegistry.get("urmp_full_song")
   [song] = task.get_dataset(None, split="validation").as_numpy_iterator()
