@@ -1,0 +1,64 @@
+"""The inverters that are compared, as they are built in any process."""
+
+import pathlib
+from typing import Any
+
+import jax
+
+from music_spectrogram_diffusion import audio, checkpoints, inverter
+
+UNTRAINED = "untrained"
+"""Instead of a directory: the paper's inverter with random weights."""
+GRIFFIN_LIM = "griffin-lim"
+"""Instead of a directory: Griffin-Lim."""
+
+_ITERATIONS = 64
+
+
+def build(name: str) -> inverter.Inverter:
+  """Builds an inverter.
+
+  Args:
+    name: One of the names above, or a directory that `save_inverter` wrote.
+  """
+  return _BUILT.get(name, saved)(name)
+
+
+def griffin_lim(_: str = "") -> inverter.GriffinLim:
+  """What inverts without anything learned."""
+  return inverter.GriffinLim(
+    audio.SpectrogramConfig(), num_iterations=_ITERATIONS
+  )
+
+
+def untrained(_: str = "") -> inverter.NeuralInverter:
+  """The paper's inverter, with random weights."""
+  generator = inverter.SeaNet()
+  parameters = jax.jit(generator.init)(jax.random.key(0))
+  return _on_device(generator, parameters)
+
+
+def saved(directory: str) -> inverter.NeuralInverter:
+  """An inverter of ours, from its directory."""
+  return _on_device(*checkpoints.load_inverter(directory))
+
+
+def embedded() -> pathlib.Path | None:
+  """The directory of the embedded model, if it has an inverter."""
+  path = checkpoints.find_model()
+  return path if checkpoints.has_inverter(path) else None
+
+
+def num_parameters(invert: inverter.Inverter) -> int:
+  """Values of an inverter's network; 0 for none."""
+  leaves = jax.tree.leaves(getattr(invert, "parameters", ()))
+  return sum(leaf.size for leaf in leaves)
+
+
+def _on_device(generator: inverter.Generator, parameters: Any):
+  return inverter.NeuralInverter(
+    generator.spectrogram, generator, jax.device_put(parameters)
+  )
+
+
+_BUILT = {GRIFFIN_LIM: griffin_lim, UNTRAINED: untrained}

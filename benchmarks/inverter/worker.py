@@ -1,0 +1,62 @@
+"""Serves an inverter of ours for speed.py: worker.py NAME MEL.npy."""
+
+import sys
+
+import served
+
+served.use_two_cores()
+
+import candidates  # noqa: E402  # JAX counts the cores when it is imported.
+import numpy as np  # noqa: E402
+
+_CHUNK_FRAMES = 256  # As the synthesizer hands them out.
+
+
+def main():
+  """Serves until it is told to end."""
+  name, mel = sys.argv[1:]
+  log_mel = np.load(mel)
+  served.serve(lambda: load(name, log_mel))
+
+
+def load(name: str, log_mel: np.ndarray) -> served.Served:
+  """Builds an inverter, and what is measured of it."""
+  invert = candidates.build(name)
+  chunks = [
+    log_mel[start : start + _CHUNK_FRAMES]
+    for start in range(0, len(log_mel), _CHUNK_FRAMES)
+  ]
+  return served.Served(
+    invert=lambda: invert(log_mel),
+    first=lambda: _first(invert, chunks),
+    frames_needed=lambda: _frames_needed(invert, log_mel),
+    num_parameters=candidates.num_parameters(invert),
+  )
+
+
+def _first(invert, chunks):
+  """Streams until there is enough; fewer samples if the spectrogram ends."""
+  wanted = served.FIRST_S * invert.config.sample_rate
+  found = 0
+  for samples in invert.stream(chunks):
+    found += len(samples)
+    if found >= wanted:
+      return
+
+
+def _frames_needed(invert, log_mel):
+  """Frames that the stream has taken, one by one, when there is enough."""
+  taken = 0
+
+  def frames():
+    nonlocal taken
+    for frame in log_mel:
+      taken += 1
+      yield frame[None]
+
+  _first(invert, frames())
+  return taken
+
+
+if __name__ == "__main__":
+  main()
