@@ -19,7 +19,7 @@ from music_spectrogram_diffusion.data import (
 )
 
 _INT16_SCALE = 32767.0
-_SHUFFLED_CLIPS = 256
+_MIXED_SONGS = 16
 
 _as_it_is = tf.autograph.experimental.do_not_convert
 
@@ -55,7 +55,8 @@ class PreparedClips:
     """An endless iterator of a host's share: `audio` [batch, samples].
 
     Each pass takes as many clips of a song as fit into it, at random places;
-    those that are silent are left out.
+    those that are silent are left out. Clips of several songs take turns; they
+    are not shuffled in a buffer, which the iterator's state would hold.
 
     Args:
       batch_size: Clips of a batch of this host.
@@ -72,15 +73,21 @@ class PreparedClips:
         f" {seqio_tasks.SPECTROGRAM.sample_rate} Hz, got"
         f" {self.spectrogram.sample_rate} Hz."
       )
+    seqio_source.leave_accelerators_alone()
     if self.data_dir is not None:
       seqio.set_tfds_data_dir_override(os.fspath(self.data_dir))
     source = seqio_tasks.PreparedSource(self.dataset, [self.split])
     songs = source.get_dataset(
       self.split, True, seed, seqio.ShardInfo(host_index, host_count)
-    ).repeat()
-    seeds = tf.data.Dataset.random(seed).batch(2)
-    clips = tf.data.Dataset.zip((songs, seeds)).flat_map(self._clips)
-    clips = clips.filter(_is_heard).shuffle(_SHUFFLED_CLIPS, seed)
+    )
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(
+      2
+    )
+    clips = tf.data.Dataset.zip((songs, seeds)).interleave(
+      self._clips, cycle_length=_MIXED_SONGS
+    )
+    # A pass without a single clip is the last.
+    clips = clips.filter(_is_heard).repeat()
     settings = {
       "task": f"clips of {self.dataset}",
       "split": self.split,

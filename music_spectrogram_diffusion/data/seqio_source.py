@@ -89,7 +89,7 @@ class SeqioSource:
     Raises:
       ValueError: There is no such task, no such data, or not enough of them.
     """
-    _leave_accelerators_alone()
+    leave_accelerators_alone()
     if self.data_dir is not None:
       seqio.set_tfds_data_dir_override(os.fspath(self.data_dir))
     if self.cache_dir is not None:
@@ -331,7 +331,7 @@ def _add_cache_dir(directory: str) -> None:
     seqio.add_global_cache_dirs([directory])
 
 
-def _leave_accelerators_alone() -> None:
+def leave_accelerators_alone() -> None:
   """Keeps TensorFlow from taking the memory of devices that JAX uses."""
   for kind in ("GPU", "TPU"):
     try:
