@@ -32,6 +32,7 @@ setuptools.setup(
       "pretrained/**",
     ],
     "music_spectrogram_diffusion.gin": ["**/*.gin", "README.md"],
+    "music_spectrogram_diffusion.tasks": ["README.md"],
   },
   python_requires=">=3.11,<3.14",
   install_requires=[
@@ -53,8 +54,11 @@ setuptools.setup(
   extras_require={
     "data": [
       "apache-beam>=2.70",
+      "google-crc32c>=1.5",  # Beam writes no TFRecords without it.
       "note-seq>=0.0.5",
       "pyyaml>=6",
+      # Later ones want a protobuf that apache-beam does not.
+      "sentencepiece>=0.2,<0.2.3",
       "seqio>=0.0.19",
       "tensorflow>=2.20",
       "tensorflow-datasets>=4.9.9",
