@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
-MASKED_LOGIT = -1e10
+from music_spectrogram_diffusion.models import attention
 
 _fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -136,24 +136,21 @@ class Attention(nn.Module):
 
     query = self._heads(queries, "query", query_init)
     key, value = self._keys_and_values(keys)
-    logits = jnp.einsum(
-      "bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32
-    )
-    if self.scale_logits:
-      logits = logits * self.head_dim**-0.5
-    if bias is not None:
-      logits = logits + bias
-    if mask is not None:
-      logits = jnp.where(mask[:, None], logits, MASKED_LOGIT)
-    weights = nn.softmax(logits).astype(self.dtype)
-    weights = nn.Dropout(self.dropout_rate, broadcast_dims=(2,))(
-      weights, deterministic=deterministic
-    )
-    attended = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
-    if mask is not None:
-      attended = jnp.where(
-        mask.any(-1)[..., None, None], attended, jnp.zeros((), self.dtype)
+    if self.dropout_rate > 0.0 and not deterministic:
+      # A key is dropped for all queries of a head: so may its value be.
+      ones = jnp.ones((*value.shape[:1], self.num_heads, 1, value.shape[1]))
+      kept = nn.Dropout(self.dropout_rate, broadcast_dims=(2,))(
+        ones, deterministic=False
       )
+      value = value * kept.transpose(0, 3, 1, 2).astype(value.dtype)
+    attended = attention.attend(
+      query,
+      key,
+      value,
+      mask,
+      bias,
+      scale=self.head_dim**-0.5 if self.scale_logits else 1.0,
+    )
     attended = attended.reshape(*attended.shape[:-2], -1)
     return dense(queries.shape[-1], "out", self.dtype)(attended)
 
