@@ -44,7 +44,8 @@ def serve(load: Callable[[], Served]) -> None:
   """Answers `time`, `first` and `end` on the standard input, a line each.
 
   The first line of the output comes unasked, when everything is loaded and
-  compiled. All are JSON: seconds, and megabytes of memory.
+  compiled. All are JSON: seconds, CPU seconds of all
+  threads, and megabytes of memory.
 
   Args:
     load: Makes the inverter, and compiles nothing yet.
@@ -66,9 +67,10 @@ def serve(load: Callable[[], Served]) -> None:
       peak = _memory("VmHWM")
       _answer(peak_mb=peak, increase_mb=peak - baseline)
       return
-    start_s = time.perf_counter()
+    start_s, start_cpu_s = time.perf_counter(), time.process_time()
     actions[line.strip()]()
-    _answer(seconds=time.perf_counter() - start_s)
+    seconds = time.perf_counter() - start_s
+    _answer(seconds=seconds, cpu_s=time.process_time() - start_cpu_s)
 
 
 def _answer(**figures):

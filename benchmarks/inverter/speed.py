@@ -32,6 +32,7 @@ class Speed:
   Attributes:
     duration_s: Of the audio that was inverted, in seconds.
     runs_s: Seconds that each run took.
+    runs_cpu_s: CPU seconds of all threads, likewise.
     firsts_s: Seconds until the first samples were there, likewise.
     cold_s: The same for the first time: weights loaded, everything compiled.
     frames_needed: Frames that must be there for the first samples.
@@ -42,6 +43,7 @@ class Speed:
 
   duration_s: float
   runs_s: list[float]
+  runs_cpu_s: list[float]
   firsts_s: list[float]
   cold_s: float
   frames_needed: int
@@ -53,6 +55,11 @@ class Speed:
   def realtime_factor(self) -> float:
     """Seconds of audio a second, in the median of the runs."""
     return self.duration_s / statistics.median(self.runs_s)
+
+  @property
+  def cpu_factor(self) -> float:
+    """Seconds of audio a CPU second, likewise."""
+    return self.duration_s / statistics.median(self.runs_cpu_s)
 
   @property
   def first_s(self) -> float:
@@ -147,13 +154,14 @@ def measure(
       print(f"timing, round {number + 1} of {rounds}", file=sys.stderr)
       for row, process in processes.items():
         time.sleep(_PAUSE_S)
-        runs[row].append(_ask(row, process, "time")["seconds"])
+        runs[row].append(_ask(row, process, "time"))
         for _ in range(_FIRSTS):
           firsts[row].append(_ask(row, process, "first")["seconds"])
     return {
       row: Speed(
         duration_s=duration_s,
-        runs_s=runs[row],
+        runs_s=[run["seconds"] for run in runs[row]],
+        runs_cpu_s=[run["cpu_s"] for run in runs[row]],
         firsts_s=firsts[row],
         **about[row],
         **_ask(row, process, "end"),

@@ -19,6 +19,7 @@ _COLUMNS = (
   "note F1",
   "of the original's",
   "x realtime",
+  "a CPU second",
   "of the peer's speed",
   "peak memory",
   "over imports",
@@ -151,10 +152,11 @@ def _quality_cells(row, original):
 
 def _speed_cells(row, peer):
   if row is None:
-    return [_NONE] * 8
+    return [_NONE] * 9
   return [
     f"{row.num_parameters / 1e6:.2f} M" if row.num_parameters else _NONE,
     f"{row.realtime_factor:.1f}",
+    f"{row.cpu_factor:.1f} s",
     f"{row.ratio(peer):.2f}" if peer else _NONE,
     f"{row.peak_mb:.0f} MB",
     f"{row.increase_mb:.0f} MB",
