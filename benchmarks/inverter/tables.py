@@ -123,15 +123,16 @@ def draw(
   figure = Figure(figsize=(12, 3 * len(played)), layout="constrained")
   axes = figure.subplots(len(played), sharex=True, squeeze=False)[:, 0]
   for axis, (name, of_row) in zip(axes, played.items(), strict=True):
-    axis.specgram(
-      of_row[piece.name][start : start + length] + 1e-9,
-      NFFT=config.n_fft,
-      Fs=config.sample_rate,
-      noverlap=config.n_fft * 7 // 8,
-      vmin=_RANGE_DB[0],
-      vmax=_RANGE_DB[1],
-      cmap="magma",
-    )
+    with np.errstate(divide="ignore"):  # Silence has no decibels.
+      axis.specgram(
+        of_row[piece.name][start : start + length],
+        NFFT=config.n_fft,
+        Fs=config.sample_rate,
+        noverlap=config.n_fft * 7 // 8,
+        vmin=_RANGE_DB[0],
+        vmax=_RANGE_DB[1],
+        cmap="magma",
+      )
     axis.set(title=f"{piece.name}: {name}", ylabel="Hz")
   axes[-1].set(xlabel="seconds")
   figure.savefig(path, dpi=100)
