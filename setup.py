@@ -63,8 +63,8 @@ setuptools.setup(
       "tensorflow>=2.20",
       "tensorflow-datasets>=4.9.9",
     ],
-    # TensorBoard's files are written by tensorflow.
-    "train": ["clu>=0.0.12", "tensorflow>=2.20"],
+    # clu writes TensorBoard's files by these two.
+    "train": ["clu>=0.0.12", "tensorboard>=2.20", "tensorflow>=2.20"],
     "web": ["gradio"],
     "eval": ["mir_eval", "scipy"],
     "convert": ["huggingface_hub", "onnxruntime", "tensorstore"],

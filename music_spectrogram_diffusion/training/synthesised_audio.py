@@ -1,4 +1,4 @@
-"""Audio beside what a synthesiser makes of its notes, to fine-tune inverters."""
+"""Audio beside what a synthesiser makes of its notes: for inverters."""
 
 from collections.abc import Callable, Mapping
 import functools
