@@ -48,6 +48,14 @@ OPEN_PIECES = 128
 """Pieces from which windows are taken in turn, which is how they are shuffled.
 Each takes about 0.6 MB."""
 
+PIECE_FEATURES = {
+  **dict.fromkeys(("id", "log_mel", "notes"), tf.string),
+  **dict.fromkeys(
+    ("kept_from", "first_frame", "last_frame", "song_frames"), tf.int64
+  ),
+}
+"""Types of the scalars that a piece consists of."""
+
 SEQUENCE_LENGTH = {"inputs": 2048, "targets": 256, "targets_context": 256}
 """Lengths of an example's features in the paper."""
 

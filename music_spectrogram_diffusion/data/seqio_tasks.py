@@ -184,13 +184,8 @@ class PreparedSource(seqio.DataSource):
     **unused: Any,
   ) -> tf.data.Dataset:
     """Songs as `base.FEATURES` describes them; see `seqio.DataSource`."""
-    files = tf.data.Dataset.from_tensor_slices(self.list_shards(split))
-    if shard_info:
-      files = files.shard(shard_info.num_shards, shard_info.index)
-    if shuffle:
-      files = files.shuffle(len(self.list_shards(split)), seed)
     features = self._builder().info.features
-    records = files.flat_map(tf.data.TFRecordDataset)
+    records = _records(self.list_shards(split), shuffle, seed, shard_info)
     with _untold_deprecations():
       return records.map(features.deserialize_example)
 
@@ -212,6 +207,59 @@ class PreparedSource(seqio.DataSource):
     if not versions:
       return None
     return max(versions, key=lambda path: tfds.core.Version(path.name).tuple)
+
+
+def _records(
+  files: Sequence[str],
+  shuffle: bool,
+  seed: int | None,
+  shard_info: seqio.ShardInfo | None,
+) -> tf.data.Dataset:
+  """Records of files, one file after the other.
+
+  One iterator reads all files of a pass. With one for each, as `flat_map` and
+  `interleave` of files make them, tf.data keeps the names of those that have
+  ended, and the more there are the longer it takes to note where it stands.
+  """
+  names = tf.data.Dataset.from_tensor_slices(files)
+  if shard_info:
+    names = names.shard(shard_info.num_shards, shard_info.index)
+  if shuffle:
+    names = names.shuffle(len(files), seed)
+  return names.batch(len(files)).flat_map(tf.data.TFRecordDataset)
+
+
+class CachedPieces(seqio.FileDataSource):
+  """Pieces that `seqio_cache_tasks` wrote.
+
+  Seqio itself reads files in parallel. The state of such an iterator grows with
+  every file that it has read, in each pass again, and so does what it costs.
+
+  Args:
+    split: A split.
+    files: Its files.
+  """
+
+  def __init__(self, split: str, files: Sequence[str]):
+    super().__init__(tf.data.TFRecordDataset, {split: files})
+
+  def get_dataset(
+    self,
+    split: str = "train",
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    **unused: Any,
+  ) -> tf.data.Dataset:
+    """Pieces; see `preprocessors.split_songs` and `seqio.DataSource`."""
+    features = {
+      name: tf.io.FixedLenFeature([], dtype)
+      for name, dtype in preprocessors.PIECE_FEATURES.items()
+    }
+    records = _records(self.list_shards(split), shuffle, seed, shard_info)
+    return records.map(
+      lambda record: tf.io.parse_single_example(record, features)
+    )
 
 
 @contextlib.contextmanager
@@ -309,6 +357,13 @@ class SongTask(seqio.Task):
   def get_dataset(self, *args: Any, **options: Any) -> tf.data.Dataset:
     """As in seqio, but never kept in memory."""
     return super().get_dataset(*args, **options | {"try_in_mem_cache": False})
+
+  def _get_cached_source(
+    self, split: str, file_shuffle_buffer_size: int | None = None
+  ) -> seqio.DataSource:
+    """What seqio reads a cache from."""
+    cached = super()._get_cached_source(split, file_shuffle_buffer_size)
+    return CachedPieces(split, cached.list_shards(split))
 
   @property
   def num_dropped(self) -> int:
