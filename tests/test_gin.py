@@ -149,6 +149,7 @@ def test_lengths_reach_the_network_and_the_data(load, name):
   learner = learner_of(load, name, TASK_FEATURE_LENGTHS=lengths)
   source = resolved("run.train_model.train_source")
   batch = next(source(batch_size=2, host_index=0, host_count=1, seed=0))
+  batch.pop("ids", None)  # As the loop does.
   learner.check_batch(batch)
   assert batch["targets"].shape == (2, 16, 128)
 
@@ -159,6 +160,7 @@ def test_a_step_of_a_run_can_be_traced(load):
   state = jax.eval_shape(learner.initial_state, jax.random.key(0))
   source = resolved("run.train_model.eval_source")
   batch = next(source(batch_size=2, host_index=0, host_count=1, seed=0))
+  batch.pop("ids", None)  # As the loop does.
   after, metrics = jax.eval_shape(learner.step, state, batch, jax.random.key(1))
   assert jax.tree.structure(after) == jax.tree.structure(state)
   assert "loss" in metrics
