@@ -82,8 +82,8 @@ class SeqioSource:
     Args:
       batch_size: Examples of a batch of this host.
       host_index: Which of several hosts this is.
-      host_count: How many hosts share the data. Each reads its own files, or
-        its own songs where there are fewer files than hosts.
+      host_count: How many hosts share the data. Each reads its own songs, or
+        pieces of a cache.
       seed: Another seed gives other windows in another order.
 
     Raises:

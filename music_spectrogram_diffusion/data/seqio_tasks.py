@@ -5,8 +5,9 @@ them, `maestro_pieces`, is there to be cached; those for training and evaluation
 read its cache, or the prepared data without one. Needs TensorFlow.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
+import copy
 import dataclasses
 import functools
 import json
@@ -21,7 +22,7 @@ import tensorflow_datasets as tfds
 
 from music_spectrogram_diffusion import notes as notes_lib
 from music_spectrogram_diffusion.audio import SpectrogramConfig
-from music_spectrogram_diffusion.data import preprocessors
+from music_spectrogram_diffusion.data import indexed_records, preprocessors
 from music_spectrogram_diffusion.data.builders import base
 
 DATA_DIR_VARIABLE = "SPEC_DIFF_DATA_DIR"
@@ -119,12 +120,56 @@ def records_dir() -> str | None:
   return given_data_dir(RECORDS_DIR_VARIABLE)
 
 
-class PreparedSource(seqio.DataSource):
+class RecordSource(seqio.DataSource):
+  """Examples in TFRecord files, which are read in any order.
+
+  Attributes:
+    num_epochs: How many passes `get_dataset` makes; None for no end.
+  """
+
+  def __init__(self, splits: Sequence[str]):
+    super().__init__(splits, performs_internal_shuffling=True)
+    self.num_epochs: int | None = 1
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    """A share is every nth record."""
+    return True
+
+  def repeated(self, num_epochs: int | None) -> "RecordSource":
+    """A copy that makes so many passes."""
+    source = copy.copy(self)
+    source.num_epochs = num_epochs
+    return source
+
+  def decode(self, record: tf.Tensor) -> dict[str, Any]:
+    """An example of a serialized record."""
+    raise NotImplementedError
+
+  def get_dataset(
+    self,
+    split: str = "train",
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    **unused: Any,
+  ) -> tf.data.Dataset:
+    """See `decode`, `indexed_records.read` and `seqio.DataSource`."""
+    records = indexed_records.read(
+      self.list_shards(split),
+      shuffle=shuffle,
+      seed=seed,
+      shard_info=shard_info,
+      num_epochs=self.num_epochs,
+    )
+    return records.map(self.decode)
+
+
+class PreparedSource(RecordSource):
   """Songs of a dataset that `spec-diff prepare` has made.
 
   The data are looked for when they are asked for, not when a task is
-  registered. Files are read one after the other, in an order that is shuffled
-  on demand, and songs one at a time.
+  registered. Songs are read one at a time.
 
   Args:
     dataset: Name of the dataset, of its folder, and for `spec-diff prepare`.
@@ -132,7 +177,7 @@ class PreparedSource(seqio.DataSource):
   """
 
   def __init__(self, dataset: str, splits: Sequence[str]):
-    super().__init__(splits, performs_internal_shuffling=True)
+    super().__init__(splits)
     self._dataset = dataset
 
   @property
@@ -143,11 +188,6 @@ class PreparedSource(seqio.DataSource):
       return self._splits
     there = _builder_of(folder).info.splits
     return tuple(split for split in self._splits if split in there)
-
-  @property
-  def supports_arbitrary_sharding(self) -> bool:
-    """Shares are of whole files, or else of whole songs."""
-    return False
 
   def list_shards(self, split: str) -> Sequence[str]:
     """The files of a split."""
@@ -175,19 +215,10 @@ class PreparedSource(seqio.DataSource):
       ) from error
     return seconds * SPECTROGRAM.frame_rate / preprocessors.PIECE_FRAMES
 
-  def get_dataset(
-    self,
-    split: str = "train",
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    **unused: Any,
-  ) -> tf.data.Dataset:
-    """Songs as `base.FEATURES` describes them; see `seqio.DataSource`."""
-    features = self._builder().info.features
-    records = _records(self.list_shards(split), shuffle, seed, shard_info)
+  def decode(self, record: tf.Tensor) -> dict[str, Any]:
+    """A song as `base.FEATURES` describes it."""
     with _untold_deprecations():
-      return records.map(features.deserialize_example)
+      return self._builder().info.features.deserialize_example(record)
 
   def _builder(self) -> tfds.core.DatasetBuilder:
     folder = self._newest()
@@ -209,31 +240,8 @@ class PreparedSource(seqio.DataSource):
     return max(versions, key=lambda path: tfds.core.Version(path.name).tuple)
 
 
-def _records(
-  files: Sequence[str],
-  shuffle: bool,
-  seed: int | None,
-  shard_info: seqio.ShardInfo | None,
-) -> tf.data.Dataset:
-  """Records of files, one file after the other.
-
-  One iterator reads all files of a pass. With one for each, as `flat_map` and
-  `interleave` of files make them, tf.data keeps the names of those that have
-  ended, and the more there are the longer it takes to note where it stands.
-  """
-  names = tf.data.Dataset.from_tensor_slices(files)
-  if shard_info:
-    names = names.shard(shard_info.num_shards, shard_info.index)
-  if shuffle:
-    names = names.shuffle(len(files), seed)
-  return names.batch(len(files)).flat_map(tf.data.TFRecordDataset)
-
-
-class CachedPieces(seqio.FileDataSource):
+class CachedPieces(RecordSource):
   """Pieces that `seqio_cache_tasks` wrote.
-
-  Seqio itself reads files in parallel. The state of such an iterator grows with
-  every file that it has read, in each pass again, and so does what it costs.
 
   Args:
     split: A split.
@@ -241,25 +249,20 @@ class CachedPieces(seqio.FileDataSource):
   """
 
   def __init__(self, split: str, files: Sequence[str]):
-    super().__init__(tf.data.TFRecordDataset, {split: files})
+    super().__init__([split])
+    self._files = files
 
-  def get_dataset(
-    self,
-    split: str = "train",
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    **unused: Any,
-  ) -> tf.data.Dataset:
-    """Pieces; see `preprocessors.split_songs` and `seqio.DataSource`."""
+  def list_shards(self, split: str) -> Sequence[str]:
+    """The files."""
+    return self._files
+
+  def decode(self, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    """A piece; see `preprocessors.split_songs`."""
     features = {
       name: tf.io.FixedLenFeature([], dtype)
       for name, dtype in preprocessors.PIECE_FEATURES.items()
     }
-    records = _records(self.list_shards(split), shuffle, seed, shard_info)
-    return records.map(
-      lambda record: tf.io.parse_single_example(record, features)
-    )
+    return tf.io.parse_single_example(record, features)
 
 
 @contextlib.contextmanager
@@ -312,6 +315,7 @@ class SongTask(seqio.Task):
     """
     self.problems = base.Problems()
     self._variant = variant
+    self._num_epochs = 1
     self.pieces = pieces
     steps = []
     options = {"vocabulary": vocabulary}
@@ -354,16 +358,35 @@ class SongTask(seqio.Task):
       return own
     return seqio.TaskRegistry.get(self.pieces).cache_dir
 
-  def get_dataset(self, *args: Any, **options: Any) -> tf.data.Dataset:
-    """As in seqio, but never kept in memory."""
-    return super().get_dataset(*args, **options | {"try_in_mem_cache": False})
+  def get_dataset(
+    self,
+    sequence_length: Mapping[str, int] | None = None,
+    split: str = "train",
+    use_cached: bool = False,
+    *,
+    num_epochs: int | None = 1,
+    **options: Any,
+  ) -> tf.data.Dataset:
+    """As in seqio, but never kept in memory, and files repeat themselves."""
+    task = copy.copy(self)
+    task._num_epochs = num_epochs
+    if isinstance(self.source, RecordSource):
+      task._source = self.source.repeated(num_epochs)
+      num_epochs = 1
+    elif use_cached and self.supports_caching:
+      num_epochs = 1
+    options |= {"try_in_mem_cache": False, "num_epochs": num_epochs}
+    return super(SongTask, task).get_dataset(
+      sequence_length, split, use_cached, **options
+    )
 
   def _get_cached_source(
     self, split: str, file_shuffle_buffer_size: int | None = None
   ) -> seqio.DataSource:
     """What seqio reads a cache from."""
     cached = super()._get_cached_source(split, file_shuffle_buffer_size)
-    return CachedPieces(split, cached.list_shards(split))
+    pieces = CachedPieces(split, cached.list_shards(split))
+    return pieces.repeated(self._num_epochs)
 
   @property
   def num_dropped(self) -> int:
