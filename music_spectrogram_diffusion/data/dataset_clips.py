@@ -20,6 +20,7 @@ from music_spectrogram_diffusion.data import (
 
 _INT16_SCALE = 32767.0
 _MIXED_SONGS = 16
+_PASSES = 16
 
 _as_it_is = tf.autograph.experimental.do_not_convert
 
@@ -77,6 +78,7 @@ class PreparedClips:
     if self.data_dir is not None:
       seqio.set_tfds_data_dir_override(os.fspath(self.data_dir))
     source = seqio_tasks.PreparedSource(self.dataset, [self.split])
+    source = source.repeated(_PASSES)  # Each in an order of its own.
     songs = source.get_dataset(
       self.split, True, seed, seqio.ShardInfo(host_index, host_count)
     )
@@ -86,7 +88,7 @@ class PreparedClips:
     clips = tf.data.Dataset.zip((songs, seeds)).interleave(
       self._clips, cycle_length=_MIXED_SONGS
     )
-    # A pass without a single clip is the last.
+    # Passes without a single clip are the last.
     clips = clips.filter(_is_heard).repeat()
     settings = {
       "task": f"clips of {self.dataset}",

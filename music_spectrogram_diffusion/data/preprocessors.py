@@ -18,7 +18,7 @@ import functools
 import threading
 from typing import Any
 
-from jaxtyping import Float16, Float32, Int16, Int64
+from jaxtyping import Float16, Float32, Float64, Int16, Int64
 import numpy as np
 import seqio
 import tensorflow as tf
@@ -64,6 +64,10 @@ _LOCK = threading.Lock()
 _CONFIG = SpectrogramConfig()
 _VOCABULARY = notes_lib.Vocabulary()
 _COLUMNS = ("onset", "offset", "pitch", "velocity", "program", "is_drum")
+_PIECE_FRAMES = (
+  *("kept_from", "kept_to", "first_frame", "last_frame"),
+  "song_frames",
+)
 _INT16_SCALE = 32767.0
 _MARGIN_S = 0.02  # Times are rounded when they become tokens.
 
@@ -93,49 +97,77 @@ def split_songs(
     `first_frame`, `last_frame` (where windows start, the last one excluded),
     `song_frames`: counted from the song's start.
   """
-  hop, rate = config.hop_length, config.frame_rate
+  cut = functools.partial(_cut, config=config, piece_frames=piece_frames)
 
   @_as_it_is
-  def pieces(song: Song) -> tf.data.Dataset:
-    num_samples = tf.size(song["audio"], tf.int64)
-    song_frames = -(-num_samples // hop)
+  def pieces(song: Song) -> Example:
     columns = [tf.cast(song["notes"][name], tf.float64) for name in _COLUMNS]
-    notes = tf.stack(columns, axis=1)
-    onset, offset = notes[:, 0], notes[:, 1]
-
-    @_as_it_is
-    def piece(first: tf.Tensor) -> Example:
-      last = tf.minimum(first + piece_frames, song_frames)
-      kept_from = tf.maximum(first - MARGIN_FRAMES, 0)
-      kept_to = tf.minimum(last + MARGIN_FRAMES, song_frames)
-      start_s = tf.cast(first, tf.float64) / rate - _MARGIN_S
-      end_s = tf.cast(kept_to, tf.float64) / rate + _MARGIN_S
-      near = (offset >= start_s) & ((onset < end_s) | (kept_to == song_frames))
-      return {
-        "id": song["id"],
-        "audio": song["audio"][kept_from * hop : (kept_to + EXTRA_HOPS) * hop],
-        "notes": tf.io.serialize_tensor(tf.boolean_mask(notes, near)),
-        "kept_from": kept_from,
-        "kept_to": kept_to,
-        "first_frame": first,
-        "last_frame": last,
-        "song_frames": song_frames,
-      }
-
-    return tf.data.Dataset.range(0, song_frames, piece_frames).map(piece)
+    audio, notes, *frames = tf.numpy_function(
+      cut,
+      [song["audio"], tf.stack(columns, axis=1)],
+      [tf.string, tf.string, *[tf.int64] * len(_PIECE_FRAMES)],
+      stateful=False,
+    )
+    names = ("audio", "notes", *_PIECE_FRAMES)
+    piece = {
+      name: tf.ensure_shape(values, [None])
+      for name, values in zip(names, (audio, notes, *frames), strict=True)
+    }
+    return piece | {"id": tf.fill(tf.shape(piece["audio"]), song["id"])}
 
   @_as_it_is
   def with_log_mel(piece: Example) -> Example:
     num_frames = piece.pop("kept_to") - piece["kept_from"]
     log_mel = tf.numpy_function(
       functools.partial(_log_mel, config=config),
-      [piece.pop("audio"), num_frames],
+      [tf.io.decode_raw(piece.pop("audio"), tf.int16), num_frames],
       tf.float16,
+      stateful=False,
     )
-    return piece | {"log_mel": tf.io.serialize_tensor(log_mel)}
+    notes = tf.io.decode_raw(piece["notes"], tf.float64)
+    notes = tf.reshape(notes, [-1, len(_COLUMNS)])
+    return piece | {
+      "notes": tf.io.serialize_tensor(notes),
+      "log_mel": tf.io.serialize_tensor(log_mel),
+    }
 
-  return dataset.flat_map(pieces).map(
-    with_log_mel, num_parallel_calls=tf.data.AUTOTUNE
+  # Not `flat_map`, as tf.data would remember an iterator of each song.
+  return (
+    dataset.map(pieces)
+    .unbatch()
+    .map(with_log_mel, num_parallel_calls=tf.data.AUTOTUNE)
+  )
+
+
+def _cut(
+  audio: Int16[np.ndarray, " samples"],
+  notes: Float64[np.ndarray, "notes 6"],
+  *,
+  config: SpectrogramConfig,
+  piece_frames: int,
+) -> tuple[np.ndarray, ...]:
+  """Pieces of a song: bytes of their audio and notes, and `_PIECE_FRAMES`."""
+  hop, rate = config.hop_length, config.frame_rate
+  song_frames = -(-len(audio) // hop)
+  first = np.arange(0, song_frames, piece_frames)
+  last = np.minimum(first + piece_frames, song_frames)
+  kept_from = np.maximum(first - MARGIN_FRAMES, 0)
+  kept_to = np.minimum(last + MARGIN_FRAMES, song_frames)
+  onset, offset = notes[:, 0], notes[:, 1]
+  audios, rows = [], []
+  for index in range(len(first)):
+    start, end = kept_from[index] * hop, (kept_to[index] + EXTRA_HOPS) * hop
+    audios.append(audio[start:end].tobytes())
+    start_s = first[index] / rate - _MARGIN_S
+    end_s = kept_to[index] / rate + _MARGIN_S
+    is_last = kept_to[index] == song_frames
+    near = (offset >= start_s) & ((onset < end_s) | is_last)
+    rows.append(notes[near].tobytes())
+  return (
+    np.array(audios, np.object_),
+    np.array(rows, np.object_),
+    *(kept_from, kept_to, first, last),
+    np.full_like(first, song_frames),
   )
 
 

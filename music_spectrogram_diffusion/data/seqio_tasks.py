@@ -187,7 +187,11 @@ class PreparedSource(RecordSource):
     if folder is None:
       return self._splits
     there = _builder_of(folder).info.splits
-    return tuple(split for split in self._splits if split in there)
+    return tuple(
+      split
+      for split in self._splits
+      if split in there and there[split].num_examples
+    )
 
   def list_shards(self, split: str) -> Sequence[str]:
     """The files of a split."""

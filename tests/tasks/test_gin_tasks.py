@@ -37,7 +37,7 @@ def resolved(parameter):
 def test_there_is_a_file_for_each_dataset_of_the_paper():
   assert NAMES == [
     *("cerberus4", "folder", "guitarset", "maestro"),
-    *("mega", "musicnet", "slakh", "urmp"),
+    *("mega", "musicnet", "slakh", "soundfont", "urmp"),
   ]
 
 

@@ -56,6 +56,12 @@ def test_guitarset_and_urmp_have_no_test_split(tmp_path):
   assert without_test == {"guitarset", "urmp"}
 
 
+def test_splits_that_were_not_prepared_are_not_cached(data_dir):
+  task = seqio.TaskRegistry.get("maestro_pieces")
+  assert set(task.splits) == {"train", "validation"}  # There is no test split.
+  assert set(task.source.splits) == {"train", "validation"}
+
+
 def test_datasets_are_mixed_by_their_size_to_the_power_of_three_tenths(
   data_dir, tmp_path
 ):
