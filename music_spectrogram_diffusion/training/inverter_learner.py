@@ -241,8 +241,8 @@ class InverterLearner:
     log_mel = batch.get(LOG_MEL)
     if log_mel is None:
       log_mel = audio.log_mel(samples, config)[:, :-1]
-    low, high = config.mel_range
-    log_mel = jnp.clip(log_mel.astype(jnp.float32), low, high + 4.0)
+    # As `inverter.check_log_mel` raises what a stream is given.
+    log_mel = jnp.maximum(log_mel.astype(jnp.float32), config.mel_range[0])
     before, after = self.generator.receptive_frames
     last = log_mel.shape[1] - after
     real = samples[:, before * config.hop_length : last * config.hop_length]
