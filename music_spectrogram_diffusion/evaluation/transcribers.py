@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float32
 import numpy as np
@@ -28,6 +28,7 @@ class TranscriptionError(ValueError):
   """A transcriber is missing, or could not transcribe a song."""
 
 
+@runtime_checkable
 class Transcriber(Protocol):
   """Anything that hears notes.
 
