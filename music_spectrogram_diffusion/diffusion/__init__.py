@@ -9,6 +9,14 @@ from music_spectrogram_diffusion.diffusion import (
   parameterization,
   samplers,
   schedules,
+  spacings,
 )
 
-__all__ = ["guidance", "losses", "parameterization", "samplers", "schedules"]
+__all__ = [
+  "guidance",
+  "losses",
+  "parameterization",
+  "samplers",
+  "schedules",
+  "spacings",
+]

@@ -13,8 +13,10 @@ import math
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 import numpy as np
+
+Time = Float[Array | np.ndarray, "*shape"]
 
 
 def alpha_sigma(
@@ -39,15 +41,25 @@ class Schedule(abc.ABC):
   """Log-SNR as a function of time, and the times at which to sample."""
 
   @abc.abstractmethod
-  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  def logsnr(self, time: Time) -> Float[Array, "*shape"]:
     """Log-SNR at `time`, in nats; never rises with time."""
 
-  def times(self, num_steps: int) -> Float[Array, " levels"]:
-    """Times of `num_steps` equal steps and of their end, from 1 to 0."""
+  @abc.abstractmethod
+  def times_at(
+    self, logsnr: Float[np.ndarray, " levels"]
+  ) -> Float[np.ndarray, " levels"]:
+    """Falling times of rising log-SNRs, as near as the schedule has them."""
+
+  def check_num_steps(self, num_steps: int) -> None:
+    """Raises ValueError if one cannot sample in so many steps."""
     if num_steps < 1:
       raise ValueError(f"Expected at least 1 sampling step, got {num_steps}.")
+
+  def times(self, num_steps: int) -> Float32[np.ndarray, " levels"]:
+    """Times of `num_steps` equal steps and of their end, from 1 to 0."""
+    self.check_num_steps(num_steps)
     # By NumPy: XLA divides by multiplying with an inexact reciprocal.
-    return jnp.asarray(np.arange(num_steps, -1, -1) / num_steps, jnp.float32)
+    return (np.arange(num_steps, -1, -1) / num_steps).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +78,7 @@ class CosineSchedule(Schedule):
   logsnr_min: float = -20.0
   logsnr_max: float = 20.0
 
-  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  def logsnr(self, time: Time) -> Float[Array, "*shape"]:
     """Log-SNR at `time` in [0, 1]; exactly the bounds at both ends."""
     # The cosine of the angle is written as the sine of its complement: near
     # time 1 float32 does not resolve how far the angle is from pi / 2.
@@ -76,6 +88,15 @@ class CosineSchedule(Schedule):
     cosine = jnp.sin(span * (1.0 - time) + last)
     sine = jnp.sin(span * time + first)
     return 2.0 * (jnp.log(cosine) - jnp.log(sine))
+
+  def times_at(
+    self, logsnr: Float[np.ndarray, " levels"]
+  ) -> Float[np.ndarray, " levels"]:
+    """The inverse of `logsnr`, in float64; 0 and 1 beyond its bounds."""
+    first = math.atan(math.exp(-0.5 * self.logsnr_max))
+    last = math.atan(math.exp(0.5 * self.logsnr_min))
+    angle = np.arctan(np.exp(-0.5 * np.asarray(logsnr, np.float64)))
+    return np.clip((angle - first) / (0.5 * math.pi - first - last), 0.0, 1.0)
 
 
 def _betas_to_logsnr(
@@ -113,11 +134,18 @@ class LinearBetaSchedule(Schedule):
     table = _betas_to_logsnr(betas)
     return np.clip(table, self.logsnr_min, self.logsnr_max).astype(np.float32)
 
-  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  def logsnr(self, time: Time) -> Float[Array, "*shape"]:
     """Log-SNR at `time` in [0, 1]."""
     level = time * (self.num_levels - 1)
     levels = jnp.arange(float(self.num_levels))
     return jnp.interp(level, levels, jnp.asarray(self._logsnr_table))
+
+  def times_at(
+    self, logsnr: Float[np.ndarray, " levels"]
+  ) -> Float[np.ndarray, " levels"]:
+    """The inverse of `logsnr`; 0 and 1 beyond its bounds."""
+    levels = np.linspace(0.0, 1.0, self.num_levels)
+    return np.interp(-logsnr, -self._logsnr_table, levels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,22 +176,40 @@ class SquaredCosineSchedule(Schedule):
     logsnr = _betas_to_logsnr(np.minimum(betas, self.max_beta))
     return np.append(np.inf, logsnr).astype(np.float32)
 
-  def logsnr(self, time: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+  def logsnr(self, time: Time) -> Float[Array, "*shape"]:
     """Log-SNR of the level nearest to `time`; infinite at the clean level."""
     level = jnp.round(time * self.num_levels).astype(jnp.int32)
     row = jnp.clip(level + 1, 0, self.num_levels)
     return jnp.asarray(self._logsnr_table)[row]
 
-  def times(self, num_steps: int) -> Float[Array, " levels"]:
+  def times_at(
+    self, logsnr: Float[np.ndarray, " levels"]
+  ) -> Float[np.ndarray, " levels"]:
+    """Times of the nearest levels, none of them twice."""
+    num_steps, noisiest = len(logsnr), self.num_levels - 1
+    self.check_num_steps(num_steps)
+    table = self._logsnr_table[1:].astype(np.float64)
+    order = np.arange(num_steps)
+    # Rounded, in falling order; then pushed apart, down and from the clean end.
+    levels = np.rint(np.interp(-logsnr, -table, np.arange(self.num_levels)))
+    levels = np.minimum.accumulate(np.minimum(levels, noisiest) + order) - order
+    levels = np.maximum(levels, num_steps - 1 - order)
+    return levels / self.num_levels
+
+  def check_num_steps(self, num_steps: int) -> None:
+    """Raises ValueError if one cannot sample in so many steps."""
+    if not 1 <= num_steps <= self.num_levels:
+      raise ValueError(
+        f"Expected 1 to {self.num_levels} sampling steps, got {num_steps}."
+      )
+
+  def times(self, num_steps: int) -> Float32[np.ndarray, " levels"]:
     """`num_steps` evenly spaced levels from the noisiest, then the clean one.
 
     The spacing that diffusers calls "trailing". Its default, "leading", is the
     same for `num_levels` steps, but with fewer begins below the noisiest level,
     which biases samples (Lin et al. 2023, https://arxiv.org/abs/2305.08891).
     """
-    if not 1 <= num_steps <= self.num_levels:
-      raise ValueError(
-        f"Expected 1 to {self.num_levels} sampling steps, got {num_steps}."
-      )
+    self.check_num_steps(num_steps)
     levels = np.linspace(self.num_levels, 0, num_steps + 1).round() - 1
-    return jnp.asarray(levels / self.num_levels, jnp.float32)
+    return (levels / self.num_levels).astype(np.float32)

@@ -14,6 +14,7 @@ from music_spectrogram_diffusion.models.configs import (
 )
 from music_spectrogram_diffusion.models.diffusion_model import (
   SAMPLERS,
+  SPACINGS,
   DiffusionModel,
   Objective,
 )
@@ -29,6 +30,7 @@ from music_spectrogram_diffusion.models.serialization import (
 
 __all__ = [
   "SAMPLERS",
+  "SPACINGS",
   "AutoregressiveModel",
   "DiffusionModel",
   "NetworkConfig",

@@ -137,12 +137,17 @@ class SamplingConfig:
     guidance_weight: Weight of the conditional prediction; 1 means none.
     end_time: Time at which the grid of steps ends; the last step goes from the
       time before it to the clean prediction.
+    spacing: How the steps lie between: a name of `diffusion_model.SPACINGS`.
+    guidance_interval: Lowest and highest noise time with guidance. Outside of
+      it the unconditional prediction is not computed.
   """
 
   sampler: str = "ddpm"
   num_steps: int = 1000
   guidance_weight: float = 2.0
   end_time: float = 0.0
+  spacing: str = "time"
+  guidance_interval: tuple[float, float] = (0.0, 1.0)
 
   def __post_init__(self):
     if not math.isfinite(self.guidance_weight):
@@ -152,4 +157,10 @@ class SamplingConfig:
     if not 0.0 <= self.end_time < 1.0:
       raise ValueError(
         f"Expected an end_time from 0 to below 1, got {self.end_time}."
+      )
+    interval = self.guidance_interval
+    if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+      raise ValueError(
+        "Expected a guidance_interval of two noise times from 0 to 1, the lower"
+        f" one first; got {', '.join(map(str, interval))}."
       )

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 import numpy as np
 
 from music_spectrogram_diffusion import audio, diffusion, notes
@@ -23,6 +23,14 @@ Batch = dict[str, Array | np.ndarray]
 SAMPLERS: dict[str, Callable] = {
   "ddpm": diffusion.samplers.ddpm_step,
   "ddim": diffusion.samplers.ddim_step,
+  "dpm": diffusion.samplers.dpm_solver_step,
+  "sde-dpm": diffusion.samplers.sde_dpm_solver_step,
+}
+
+SPACINGS: dict[str, diffusion.spacings.Spacing] = {
+  "time": diffusion.spacings.uniform_time,
+  "logsnr": diffusion.spacings.uniform_logsnr,
+  "karras": diffusion.spacings.karras,
 }
 
 
@@ -153,6 +161,33 @@ class DiffusionModel:
       conditional, unconditional, guidance_weight
     )
 
+  def sampling_plan(
+    self, **given: Any
+  ) -> tuple[SamplingConfig, Float32[np.ndarray, " levels"]]:
+    """How one would sample: settings, and the grid of noise times.
+
+    Args:
+      **given: Fields of `SamplingConfig`; the model's own where None.
+
+    Raises:
+      ValueError: There is no such sampler, or a setting is out of range.
+    """
+    settings = dataclasses.replace(
+      self.sampling, **{k: v for k, v in given.items() if v is not None}
+    )
+    for kind, name, known in (
+      ("sampler", settings.sampler, SAMPLERS),
+      ("spacing", settings.spacing, SPACINGS),
+    ):
+      if name not in known:
+        raise ValueError(
+          f"Expected a {kind} of {', '.join(known)}; got {name!r}."
+        )
+    times = SPACINGS[settings.spacing](
+      self.schedule, settings.num_steps, settings.end_time
+    )
+    return settings, times
+
   @functools.partial(
     jax.jit,
     static_argnames=(
@@ -161,6 +196,8 @@ class DiffusionModel:
       "sampler",
       "guidance_weight",
       "end_time",
+      "spacing",
+      "guidance_interval",
     ),
   )
   def predict(
@@ -175,6 +212,8 @@ class DiffusionModel:
     sampler: str | None = None,
     guidance_weight: float | None = None,
     end_time: float | None = None,
+    spacing: str | None = None,
+    guidance_interval: tuple[float, float] | None = None,
   ) -> Float[Array, "batch frames mel_bins"]:
     """Generates the spectrograms of a batch of segments.
 
@@ -189,6 +228,8 @@ class DiffusionModel:
       sampler: Likewise.
       guidance_weight: Likewise.
       end_time: Likewise.
+      spacing: Likewise.
+      guidance_interval: Likewise.
 
     Returns:
       Log-mel spectrograms.
@@ -196,34 +237,31 @@ class DiffusionModel:
     Raises:
       ValueError: There is no such sampler, or a setting is out of range.
     """
-    given = dict(
+    settings, times = self.sampling_plan(
       num_steps=num_steps,
       sampler=sampler,
       guidance_weight=guidance_weight,
       end_time=end_time,
+      spacing=spacing,
+      guidance_interval=guidance_interval,
     )
-    settings = dataclasses.replace(
-      self.sampling, **{k: v for k, v in given.items() if v is not None}
-    )
-    if settings.sampler not in SAMPLERS:
-      raise ValueError(
-        f"Expected a sampler of {', '.join(SAMPLERS)};"
-        f" got {settings.sampler!r}."
-      )
     conditioning = self.encode(parameters, note_tokens, context, context_mask)
 
-    def denoise(z_t, time):
-      return self.denoise(
-        parameters, z_t, time, conditioning, settings.guidance_weight
+    @functools.cache  # Predictions of one weight share a function, and a loop.
+    def denoise(weight):
+      return lambda z_t, time: self.denoise(
+        parameters, z_t, time, conditioning, weight
       )
 
-    times = self.schedule.times(settings.num_steps)
+    weights = diffusion.guidance.weights_at(
+      times[:-1], settings.guidance_weight, settings.guidance_interval
+    )
     scaled = diffusion.samplers.sample(
-      denoise,
+      [denoise(weight) for weight in weights],
       key,
       context.shape,
       schedule=self.schedule,
-      times=settings.end_time + (1.0 - settings.end_time) * times,
+      times=times,
       step=SAMPLERS[settings.sampler],
     )
     return audio.unscale_log_mel(scaled, self.spectrogram)

@@ -98,7 +98,7 @@ def test_predict_is_the_sampler_s_loop_by_hand(aligned, batch_of):
 @pytest.mark.parametrize(
   ("settings", "said"),
   [
-    ({"sampler": "euler"}, "sampler of ddpm, ddim; got 'euler'"),
+    ({"sampler": "euler"}, "sampler of ddpm, ddim, dpm, sde-dpm; got 'euler'"),
     ({"num_steps": 0}, "at least 1 sampling step, got 0"),
     ({"end_time": 1.0}, "end_time from 0 to below 1, got 1.0"),
     ({"end_time": -0.1}, "end_time"),
