@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import dataclasses
 import warnings
 
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 import numpy as np
 
 # Embeddings that are taken in at once, so that working memory stays small.
@@ -231,7 +231,9 @@ def bootstrap(
   distances = np.array(
     [
       _distance(*reference, *estimate)
-      for reference, estimate in zip(sums[0].moments(), sums[1].moments())
+      for reference, estimate in zip(
+        sums[0].moments(), sums[1].moments(), strict=True
+      )
     ]
   )
   bias = distances[1:].mean() - distances[0]
