@@ -23,6 +23,7 @@ from music_spectrogram_diffusion.notes.midi import (
 )
 from music_spectrogram_diffusion.notes.note_sequence import from_note_sequence
 from music_spectrogram_diffusion.notes.notes import Notes
+from music_spectrogram_diffusion.notes.transcripts import read_transcript
 from music_spectrogram_diffusion.notes.vocabulary import (
   EOS,
   PAD,
@@ -45,6 +46,7 @@ __all__ = [
   "from_note_sequence",
   "parse_midi",
   "read_midi",
+  "read_transcript",
   "to_slakh_classes",
   "tokenize_segments",
   "trim_overlaps",
