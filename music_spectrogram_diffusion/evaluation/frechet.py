@@ -203,7 +203,8 @@ def bootstrap(
     seed: Of the draws; the same gives the same interval.
 
   Raises:
-    ValueError: There are fewer than two songs, or not as many as said.
+    ValueError: There are fewer than two songs or embeddings, or not as many
+      songs as said.
   """
   if num_songs < 2:
     raise ValueError(f"Expected at least two songs to draw, got {num_songs}.")
@@ -228,17 +229,20 @@ def bootstrap(
     seen += 1
   if seen != num_songs:
     raise ValueError(f"Expected {num_songs} songs to draw from, got {seen}.")
+  moments = zip(sums[0].moments(), sums[1].moments(), strict=True)
   distances = np.array(
     [
       _distance(*reference, *estimate)
-      for reference, estimate in zip(
-        sums[0].moments(), sums[1].moments(), strict=True
-      )
+      if reference and estimate
+      else np.nan  # No Gaussian: this draw says nothing.
+      for reference, estimate in moments
     ]
   )
-  bias = distances[1:].mean() - distances[0]
+  if np.isnan(distances[0]) or np.isnan(distances[1:]).all():
+    raise ValueError("Expected at least two embeddings in all songs together.")
+  bias = np.nanmean(distances[1:]) - distances[0]
   tail = 50 * (1 - confidence)
-  low, high = np.percentile(distances[1:] - bias, [tail, 100 - tail])
+  low, high = np.nanpercentile(distances[1:] - bias, [tail, 100 - tail])
   return Interval(max(float(low), 0.0), float(high), confidence)
 
 
@@ -264,16 +268,14 @@ class _ShiftedSums:
       self._products[row] += weights[row] * products
 
   def moments(self):
-    """Yields (mean, covariance) of each sum."""
+    """Yields (mean, covariance) of each sum; None of fewer than two."""
     dims = len(self._origin)
     for count, total, upper in zip(
       self._counts, self._sums, self._products, strict=True
     ):
       if count < 2:
-        raise ValueError(
-          "Expected at least two embeddings in any draw of songs, got"
-          f" {int(count)}."
-        )
+        yield None
+        continue
       mean = total / count
       products = np.zeros((dims, dims))
       products[self._upper] = upper

@@ -144,7 +144,8 @@ def load_trill(
 def _load(name: str, location: str, handle: str) -> Any:
   """The function that a SavedModel is, from a directory or TensorFlow Hub."""
   is_handle = location.startswith(("https://", "http://"))
-  if not is_handle and not pathlib.Path(location, "saved_model.pb").is_file():
+  file = pathlib.Path(location, "saved_model.pb")
+  if not is_handle and not (location and file.is_file()):
     raise ValueError(
       f"Expected {name}=DIR, where {handle} is unpacked, or {name}={handle},"
       f" which is downloaded; got no saved_model.pb in {location!r}."
