@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 import numpy as np
 
 from music_spectrogram_diffusion.diffusion import schedules
 
+Keys = Key[Array, ""] | Key[Array, " batch"]
 Denoise = Callable[..., Array]
 Step = Callable[..., Array]
 Variance = Callable[[Array, Array], Array]
@@ -35,6 +36,26 @@ class Before(NamedTuple):
 
   x0: Float[Array, "batch *dims"]
   logsnr: Float[Array, " batch"]
+
+
+def noise(key: Keys, shape: tuple[int, ...]) -> Float[Array, "batch *dims"]:
+  """Gaussian noise of a batch.
+
+  Args:
+    key: One key for all of it; or one for each example, whose noise does not
+      depend then on its place in the batch, and is that of a batch of its own.
+    shape: Shape of the noise, the batch first.
+  """
+  if key.ndim == 0:
+    return jax.random.normal(key, shape)
+  return jax.vmap(lambda own: jax.random.normal(own, shape[1:]))(key)
+
+
+def fold_in(key: Keys, number: Int[Array, ""] | int) -> Keys:
+  """`jax.random.fold_in` of each key."""
+  if key.ndim == 0:
+    return jax.random.fold_in(key, number)
+  return jax.vmap(lambda own: jax.random.fold_in(own, number))(key)
 
 
 def large_variance(
@@ -75,7 +96,7 @@ def ddpm_step(
   *,
   logsnr_t: Float[Array, " batch"],
   logsnr_s: Float[Array, " batch"],
-  key: PRNGKeyArray,
+  key: Keys,
   before: Before | None = None,
   variance: Variance = large_variance,
 ) -> Float[Array, "batch *dims"]:
@@ -88,7 +109,7 @@ def ddpm_step(
     x0: Clean array predicted from `z_t`.
     logsnr_t: Log-SNR of `z_t`, in nats.
     logsnr_s: Log-SNR to reach, at least `logsnr_t`.
-    key: Key of the fresh noise, `jax.random.normal(key, z_t.shape)`.
+    key: Key of the fresh `noise`, or one for each example.
     before: Not used; accepted because every step is given it.
     variance: Variance of that noise, a function of `logsnr_t` and `logsnr_s`.
 
@@ -103,7 +124,7 @@ def ddpm_step(
   kept = jnp.exp(log_ratio) * alpha_s / alpha_t
   mean = kept * z_t - jnp.expm1(log_ratio) * alpha_s * x0
   deviation = jnp.sqrt(lax.expand_dims(variance(logsnr_t, logsnr_s), axes))
-  return mean + deviation * jax.random.normal(key, z_t.shape, z_t.dtype)
+  return mean + deviation * noise(key, z_t.shape)
 
 
 def ddim_step(
@@ -112,7 +133,7 @@ def ddim_step(
   *,
   logsnr_t: Float[Array, " batch"],
   logsnr_s: Float[Array, " batch"],
-  key: PRNGKeyArray | None = None,
+  key: Keys | None = None,
   before: Before | None = None,
 ) -> Float[Array, "batch *dims"]:
   """Moves `z_t` to the lower noise level `logsnr_s`, adding no fresh noise.
@@ -164,7 +185,7 @@ def dpm_solver_step(
   logsnr_t: Float[Array, " batch"],
   logsnr_s: Float[Array, " batch"],
   before: Before,
-  key: PRNGKeyArray | None = None,
+  key: Keys | None = None,
 ) -> Float[Array, "batch *dims"]:
   """`ddim_step` of second order: DPM-Solver++ (2M), see `extrapolated`."""
   middle = extrapolated(x0, logsnr_t=logsnr_t, logsnr_s=logsnr_s, before=before)
@@ -178,7 +199,7 @@ def sde_dpm_solver_step(
   logsnr_t: Float[Array, " batch"],
   logsnr_s: Float[Array, " batch"],
   before: Before,
-  key: PRNGKeyArray,
+  key: Keys,
 ) -> Float[Array, "batch *dims"]:
   """`ddpm_step` of second order: SDE-DPM-Solver++ (2M), with fresh noise.
 
@@ -198,7 +219,7 @@ def sde_dpm_solver_step(
 
 def sample(
   denoise: Denoise | Sequence[Denoise],
-  key: PRNGKeyArray,
+  key: Keys,
   shape: tuple[int, ...],
   *,
   schedule: schedules.Schedule,
@@ -221,7 +242,7 @@ def sample(
       its own affair. Or S functions, one for each prediction, where some cost
       less than others: equal ones that follow each other share a loop.
     key: Step i of 1 to S draws from `jax.random.fold_in(key, i)`, the initial
-      noise from `fold_in(key, 0)`.
+      noise from `fold_in(key, 0)`. One for all, or one for each example.
     shape: Shape of the result, the batch first.
     schedule: Log-SNR over time.
     num_steps: Number S of predictions, on the schedule's own grid of times.
@@ -242,7 +263,7 @@ def sample(
   if times is None:
     times = schedule.times(num_steps)
   if initial is None:
-    initial = jax.random.normal(jax.random.fold_in(key, 0), shape)
+    initial = noise(fold_in(key, 0), shape)
   logsnr = schedule.logsnr(jnp.asarray(times))
   num_steps = len(times) - 1
   denoisers = [denoise] * num_steps if callable(denoise) else denoise
@@ -262,7 +283,7 @@ def sample(
       x0,
       logsnr_t=batched(logsnr_t),
       logsnr_s=batched(logsnr_s),
-      key=jax.random.fold_in(key, index),
+      key=fold_in(key, index),
       before=Before(x0_before, batched(logsnr_before)),
     )
     return (z_s, x0), None

@@ -79,7 +79,7 @@ class AutoregressiveModel:
     note_tokens: Int[Array, "batch tokens"],
     context: Float[Array, "batch frames mel_bins"],
     context_mask: Bool[Array, "batch frames"],
-    key: PRNGKeyArray,
+    key: diffusion.samplers.Keys,
   ) -> Float[Array, "batch frames mel_bins"]:
     """Generates the spectrograms of a batch of segments.
 
@@ -88,7 +88,7 @@ class AutoregressiveModel:
       note_tokens: Tokens of each segment, padded with 0.
       context: Not used; every model is given the segment before.
       context_mask: Not used.
-      key: Seeds the dithering.
+      key: Seeds the dithering; one key for all, or one for each segment.
 
     Returns:
       Log-mel spectrograms.
@@ -115,7 +115,8 @@ class AutoregressiveModel:
     def body(carry, position):
       cache, previous = carry
       frame, variables = step(cache, previous, position)
-      noise = jax.random.normal(jax.random.fold_in(key, position), frame.shape)
+      own_key = diffusion.samplers.fold_in(key, position)
+      noise = diffusion.samplers.noise(own_key, frame.shape)
       frame = frame + deviation * noise
       if self.scale_frames:
         frame = jnp.clip(frame, -1.0, 1.0)

@@ -36,3 +36,9 @@ def test_guiding_eps_or_x0_is_the_same():
   )
   expected = parameterization.eps_to_x0(eps, z_t, logsnr)
   np.testing.assert_allclose(x0, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_predictions_in_the_interval_are_guided():
+  times = np.asarray([1.0, 0.8, 0.6, 0.2], np.float32)
+  assert guidance.weights_at(times, 2.0, (0.3, 0.8125)) == (1.0, 2.0, 2.0, 1.0)
+  assert guidance.weights_at(times, 2.0, (0.0, 1.0)) == (2.0,) * 4

@@ -1,11 +1,12 @@
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from music_spectrogram_diffusion.diffusion import samplers, schedules
+from music_spectrogram_diffusion.diffusion import samplers, schedules, spacings
 
 COSINE = schedules.CosineSchedule()
 SCHEDULES = [
@@ -13,7 +14,12 @@ SCHEDULES = [
   schedules.LinearBetaSchedule(),
   schedules.SquaredCosineSchedule(),
 ]
-STEPS = [samplers.ddpm_step, samplers.ddim_step]
+STEPS = [
+  samplers.ddpm_step,
+  samplers.ddim_step,
+  samplers.dpm_solver_step,
+  samplers.sde_dpm_solver_step,
+]
 
 
 def gaussian_denoiser(mean, deviation, schedule):
@@ -76,7 +82,10 @@ def test_step_to_the_same_level_changes_nothing(step):
   x0, eps = draw()
   t = jnp.array([-20.0, 3.0])
   z_t = forward(x0, eps, t)
-  z_s = step(z_t, x0, logsnr_t=t, logsnr_s=t, key=jax.random.key(0))
+  before = samplers.Before(x0 + 0.1, t - 1.0)
+  z_s = step(
+    z_t, x0, logsnr_t=t, logsnr_s=t, key=jax.random.key(0), before=before
+  )
   np.testing.assert_allclose(z_s, z_t, atol=1e-5)
 
 
@@ -166,6 +175,75 @@ def test_ddim_maps_noise_to_its_quantile_at_first_order():
   ratios = np.divide(errors[:-1], errors[1:])
   np.testing.assert_allclose(ratios, 2.0, atol=0.15)
   assert errors[-1] < 0.01
+
+
+@functools.partial(jax.jit, static_argnames=("num_steps", "step"))
+def solver_error(num_steps, step):
+  """Largest distance of the last x0 from the one on the exact trajectory.
+
+  The last prediction is made at a log-SNR of 3, whatever the number of steps.
+  """
+  mean, deviation, first, last = 0.2, 0.3, -4.0, 3.0
+  logsnr = np.linspace(first, last, num_steps)
+  times = COSINE.times_at(np.append(logsnr, 20.0)).astype(np.float32)
+  initial = jnp.linspace(-2.0, 2.0, 9)[:, None]
+  denoise = gaussian_denoiser(mean, deviation, COSINE)
+  x0 = samplers.sample(
+    denoise,
+    jax.random.key(0),
+    initial.shape,
+    schedule=COSINE,
+    times=times,
+    step=step,
+    clip=None,
+    initial=initial,
+  )
+
+  def moments(time):
+    alpha, sigma = schedules.alpha_sigma(COSINE.logsnr(time[None]), 2)
+    return alpha * mean, jnp.sqrt((alpha * deviation) ** 2 + sigma**2)
+
+  (mean_t, spread_t), (mean_s, spread_s) = map(moments, times[[0, -2]])
+  z_s = mean_s + spread_s * (initial - mean_t) / spread_t
+  return jnp.abs(x0 - denoise(z_s, jnp.full(9, times[-2]))).max()
+
+
+@pytest.mark.parametrize(
+  ("step", "order"),
+  [(samplers.ddim_step, 1), (samplers.dpm_solver_step, 2)],
+)
+def test_the_error_of_a_solver_falls_at_its_order(step, order):
+  # Steps are one less than predictions.
+  errors = [solver_error(n + 1, step) for n in (16, 32, 64)]
+  orders = np.log2(np.divide(errors[:-1], errors[1:]))
+  np.testing.assert_allclose(orders, order, atol=0.3)
+
+
+def test_a_line_of_x0_in_logsnr_is_extrapolated_to_the_middle():
+  x0 = jnp.asarray([[2.0], [2.0]])
+  before = samplers.Before(x0 - 0.5, jnp.asarray([-1.0, 1.0]))
+  middle = samplers.extrapolated(
+    x0,
+    logsnr_t=jnp.ones(2),
+    logsnr_s=jnp.asarray([4.0, 4.0]),
+    before=before,
+  )
+  # It rose 0.5 in 2 nats; the second example is its own predecessor.
+  np.testing.assert_allclose(middle, [[2.0 + 0.25 * 1.5], [2.0]])
+
+
+def test_sde_solver_with_few_steps_has_the_moments_of_the_data():
+  x0 = samplers.sample(
+    gaussian_denoiser(0.2, 0.3, COSINE),
+    jax.random.key(1),
+    (8000, 1),
+    schedule=COSINE,
+    times=spacings.uniform_logsnr(COSINE, 30, 0.0),
+    step=samplers.sde_dpm_solver_step,
+    clip=None,
+  )
+  assert abs(x0.mean() - 0.2) < 4 * 0.3 / np.sqrt(8000)
+  assert abs(x0.std() / 0.3 - 1.0) < 4 / np.sqrt(2 * 8000) + 0.02
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -280,6 +358,56 @@ def test_batch_neighbours_do_not_matter(step):
   unchanged = sample(initial=initial)
   np.testing.assert_array_equal(changed[::2], unchanged[::2])
   assert not np.array_equal(changed[1], unchanged[1])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_with_a_key_each_an_example_is_as_in_a_batch_of_its_own(step):
+  keys = jax.random.split(jax.random.key(1), 3)
+  sample = functools.partial(
+    samplers.sample,
+    gaussian_denoiser(0.2, 0.3, COSINE),
+    schedule=COSINE,
+    num_steps=5,
+    step=step,
+  )
+  together = sample(keys, (3, 4))
+  for own, row in zip(keys, together, strict=True):
+    np.testing.assert_array_equal(sample(own, (1, 4))[0], row)
+
+
+def test_predictions_may_be_made_by_different_functions():
+  denoise = gaussian_denoiser(0.2, 0.3, COSINE)
+  traced = []
+
+  def named(name):
+    def predict(z_t, time):
+      traced.append(name)
+      return denoise(z_t, time) + float(name == "dear")
+
+    return predict
+
+  cheap, dear = named("cheap"), named("dear")
+  shift = jnp.asarray([0.0, 0.0, 1.0, 1.0, 0.0])
+  sample = functools.partial(
+    samplers.sample,
+    key=jax.random.key(0),
+    shape=(2, 3),
+    schedule=COSINE,
+    num_steps=5,
+    step=samplers.dpm_solver_step,
+    clip=None,
+  )
+  found = sample([cheap, cheap, dear, dear, cheap])
+  # Each run of equal functions is one loop.
+  assert [name for name, _ in itertools.groupby(traced)] == [
+    "cheap",
+    "dear",
+    "cheap",
+  ]
+  expected = sample(
+    lambda z_t, time, row: denoise(z_t, time) + row, per_step=shift
+  )
+  np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("step", STEPS)
