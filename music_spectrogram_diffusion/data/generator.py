@@ -4,15 +4,16 @@ A fifth of the pieces are random notes, which teach every pitch of every
 instrument; the others have a key, chords, motifs, parts and sections.
 """
 
+from collections.abc import Iterator
 import dataclasses
 
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int32
 import numpy as np
 
-from music_spectrogram_diffusion.data import patterns
+from music_spectrogram_diffusion.data import drum_patterns, patterns
 from music_spectrogram_diffusion.notes import Notes, trim_overlaps
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Goes up whenever a seed gives another piece than before."""
 
 RANGES = {
@@ -61,6 +62,11 @@ _BASS = (32, 33, 33, 43, 58, 70, 67, 57, 80, 0, 47)
 _CHORDS = (0, 4, 16, 24, 26, 29, 46, 8, 61, 52, 48, 50, 55)
 _PAD = (48, 50, 52, 88, 16, 61, 60, 40, 42, 71)
 _ARPEGGIO = (0, 4, 8, 24, 26, 46, 71, 73, 80, 16)
+_REPEATED = (47, 48, 40, 42, 0, 24, 56, 16, 33, 80)
+_PEDALLED = frozenset({0, 4, 8, 24, 46})
+_FASTEST = 176.0  # Beats a minute.
+_SOFTEST = 12
+_WRITTEN_VELOCITIES = (64, 80, 90, 100, 110, 127)
 _LOW_HALF, _HIGH_HALF = (0.0, 0.55), (0.45, 1.0)
 
 
@@ -77,6 +83,26 @@ class _Part:
   program: int | None
   writer: patterns.Writer
   region: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Performance:
+  """How all parts of a piece are played.
+
+  Attributes:
+    beat_times: Time of each beat, in seconds.
+    beats_per_bar: Beats in a bar.
+    swing: How much later than written the middle of a beat comes, in beats.
+    lead_in_s: Silence before the first bar.
+    dynamics: Velocity at each beat, above or below each part's level; None
+      where every part keeps to one velocity, as scores that were never played.
+  """
+
+  beat_times: Float64[np.ndarray, " beats"]
+  beats_per_bar: int
+  swing: float
+  lead_in_s: float
+  dynamics: Float64[np.ndarray, " beats"] | None
 
 
 def generate_piece(seed: int, duration_s: float | None = None) -> Notes:
@@ -110,7 +136,7 @@ def _random_notes(rng: np.random.Generator, duration_s: float) -> Notes:
   parts = []
   programs = rng.choice(list(RANGES), size=rng.integers(1, 5), replace=False)
   drums = rng.random() < 0.3
-  rate = np.exp(rng.uniform(np.log(2.0), np.log(14.0)))  # Notes a second.
+  rate = np.exp(rng.uniform(np.log(2.0), np.log(12.0)))  # Notes a second.
   for program in programs.tolist() + [None] * drums:
     size = max(rng.poisson(rate * duration_s / (len(programs) + drums)), 1)
     onset = rng.uniform(0, duration_s, size)
@@ -127,7 +153,7 @@ def _random_notes(rng: np.random.Generator, duration_s: float) -> Notes:
         onset=onset,
         offset=onset + length,
         pitch=rng.integers(low, high + 1, size),
-        velocity=rng.integers(20, 128, size),
+        velocity=rng.integers(_SOFTEST, 128, size),
         program=program or 0,
         is_drum=program is None,
       )
@@ -137,45 +163,78 @@ def _random_notes(rng: np.random.Generator, duration_s: float) -> Notes:
 
 def _song(rng: np.random.Generator, duration_s: float) -> Notes:
   """A piece with a key, chords, parts and sections."""
-  tempo = np.exp(rng.uniform(np.log(56), np.log(184)))  # Beats a minute.
-  num_bars = int(np.ceil(duration_s * tempo / 60 / 3)) + 1
+  num_bars = int(np.ceil(duration_s * _FASTEST / 60 / 3)) + 1
   harmony = patterns.Harmony.random(rng, num_bars)
-  beat_times = _beat_times(rng, num_bars * harmony.beats_per_bar, tempo)
   parts = _parts(rng)
   playing = _form(rng, len(parts), num_bars)
-  swing = rng.choice([0.0, 0.0, 0.0, 0.08, 0.16])
-  lead_in_s = rng.choice([0.0, rng.uniform(0, 3)])
-  columns = []
+  written = [
+    (part, rows)
+    for part, rows in _write(rng, parts, harmony, playing)
+    if len(rows)
+  ]
+  if not written:
+    return _song(rng, duration_s)
+  num_beats = num_bars * harmony.beats_per_bar
+  density = sum(len(rows) for _, rows in written) / num_beats
+  beat_times = _beat_times(rng, num_beats, _tempo(rng, density))
+  performance = _Performance(
+    beat_times=beat_times,
+    beats_per_bar=harmony.beats_per_bar,
+    swing=rng.choice([0.0, 0.0, 0.0, 0.08, 0.16]),
+    lead_in_s=rng.choice([0.0, 0.0, rng.uniform(0, 3)]),
+    dynamics=_dynamics(rng, len(beat_times)) if rng.random() < 0.85 else None,
+  )
+  return Notes.concatenate(
+    [_perform(rng, part, rows, performance) for part, rows in written]
+  )
+
+
+def _write(
+  rng: np.random.Generator,
+  parts: list[_Part],
+  harmony: patterns.Harmony,
+  playing: Bool[np.ndarray, "parts bars"],
+) -> Iterator[tuple[_Part, Float64[np.ndarray, "notes 4"]]]:
+  """Each part with its notes, in beats, of the bars that it plays in."""
+  tune = None  # The first melody, for others to double.
   for part, bars in zip(parts, playing, strict=True):
-    rows = part.writer(rng, harmony, *_region(rng, part))
+    low, high = _region(rng, part)
+    is_melody = part.writer is patterns.melody
+    if is_melody and tune is not None and rng.random() < 0.35:
+      rows = patterns.doubled(rng, harmony, tune, low, high)
+    else:
+      rows = part.writer(rng, harmony, low, high)
+      tune = rows if is_melody and len(rows) else tune
     bar = np.int64(rows[:, 0] // harmony.beats_per_bar)
-    rows = rows[bars[np.minimum(bar, num_bars - 1)]]
-    if len(rows):
-      columns.append(_perform(rng, part, rows, beat_times, swing, lead_in_s))
-  if not columns:
-    return Notes.from_columns([], [], [], [])
-  return Notes.concatenate(columns)
+    yield part, rows[bars[np.minimum(bar, len(bars) - 1)]]
 
 
 def _parts(rng: np.random.Generator) -> list[_Part]:
   """Casts a piece: a band, a rock band, an ensemble, a solo or drums alone."""
   kind = rng.choice(
     ["band", "rock", "ensemble", "solo", "drums"],
-    p=[0.4, 0.08, 0.18, 0.3, 0.04],
+    p=[0.42, 0.15, 0.18, 0.2, 0.05],
   )
   anyone = list(RANGES)
 
   def cast(programs):
     return int(rng.choice(anyone if rng.random() < 0.25 else programs))
 
-  groove = rng.choice([patterns.groove] * 3 + [patterns.percussion])
+  groove = rng.choice([drum_patterns.groove] * 3 + [drum_patterns.percussion])
   drums = _Part(None, groove)
   if kind == "drums":
-    return [drums, _Part(None, patterns.percussion)]
+    return [drums, _Part(None, drum_patterns.percussion)]
   if kind == "solo":
     program = int(rng.choice(anyone))
     low = rng.choice(
-      [patterns.bass, patterns.chords, patterns.arpeggio, patterns.pad]
+      [
+        patterns.bass,
+        patterns.chords,
+        patterns.arpeggio,
+        patterns.pad,
+        patterns.counter_melody,
+        patterns.repeated_notes,
+      ]
     )
     high = rng.choice([patterns.melody, patterns.melody, patterns.chords])
     if rng.random() < 0.55:
@@ -184,7 +243,8 @@ def _parts(rng: np.random.Generator) -> list[_Part]:
   if kind == "ensemble":
     writers = [patterns.melody, patterns.melody, patterns.melody, patterns.pad]
     writers += [patterns.bass, patterns.arpeggio, patterns.chords]
-    programs = rng.choice(anyone, size=rng.integers(2, 6))
+    writers += [patterns.counter_melody, patterns.repeated_notes]
+    programs = rng.choice(anyone, size=rng.integers(2, 7))
     return [_Part(int(p), rng.choice(writers)) for p in programs]
   if kind == "rock":
     parts = [
@@ -199,13 +259,14 @@ def _parts(rng: np.random.Generator) -> list[_Part]:
     _Part(cast(_BASS), patterns.bass, (0.0, 0.8)),
     _Part(cast(_CHORDS), patterns.chords),
     _Part(cast(anyone), patterns.melody, _HIGH_HALF),
-    _Part(cast(anyone), patterns.melody),
+    _Part(cast(anyone), rng.choice([patterns.melody, patterns.counter_melody])),
     _Part(cast(_PAD), patterns.pad),
     _Part(cast(_ARPEGGIO), patterns.arpeggio),
+    _Part(cast(_REPEATED), patterns.repeated_notes),
     drums,
   ]
-  weights = np.array([0.2, 0.18, 0.2, 0.1, 0.12, 0.08, 0.12])
-  size = rng.choice([2, 3, 3, 4, 4, 5, 6])
+  weights = np.array([0.16, 0.14, 0.16, 0.09, 0.08, 0.08, 0.05, 0.24])
+  size = rng.choice([2, 3, 4, 5, 5, 6])
   chosen = rng.choice(len(optional), size=size, replace=False, p=weights)
   return [optional[i] for i in chosen]
 
@@ -223,6 +284,14 @@ def _region(rng: np.random.Generator, part: _Part) -> tuple[int, int]:
   return round(low + start * (high - low)), round(
     low + (start + width) * (high - low)
   )
+
+
+def _tempo(rng: np.random.Generator, density: float) -> float:
+  """Beats a minute, for a piece of so many notes a beat."""
+  tempo = np.exp(rng.uniform(np.log(54), np.log(_FASTEST)))
+  sparsest, densest = rng.uniform(1, 12), rng.uniform(15, 30)  # Notes a second.
+  tempo = np.clip(tempo, 60 * sparsest / density, 60 * densest / density)
+  return float(min(tempo, _FASTEST))
 
 
 def _beat_times(
@@ -246,7 +315,7 @@ def _form(
   if rng.random() < 0.3:
     playing = np.ones((num_parts, num_sections), bool)
   else:
-    playing = rng.random((num_parts, num_sections)) < 0.78
+    playing = rng.random((num_parts, num_sections)) < 0.82
     playing[rng.integers(num_parts, size=num_sections), range(num_sections)] = 1
   if rng.random() < 0.15:
     playing[:, rng.integers(num_sections)] = False
@@ -256,38 +325,68 @@ def _form(
   return bars
 
 
+def _dynamics(
+  rng: np.random.Generator, num_beats: int
+) -> Float64[np.ndarray, " beats"]:
+  """Swells, steps of loudness, or neither: velocity at each beat."""
+  if rng.random() < 0.4:
+    return np.zeros(num_beats)
+  knots = np.arange(0, num_beats + 16, rng.choice([4, 8, 16]))
+  depth = rng.uniform(8, 35)
+  heights = depth * rng.uniform(-1, 1, len(knots))
+  beats = np.arange(num_beats)
+  if rng.random() < 0.3:
+    return heights[np.searchsorted(knots, beats, side="right") - 1]
+  return np.interp(beats, knots, heights)
+
+
 def _perform(
   rng: np.random.Generator,
   part: _Part,
   rows: Float64[np.ndarray, "notes 4"],
-  beat_times: Float64[np.ndarray, " beats"],
-  swing: float,
-  lead_in_s: float,
+  performance: _Performance,
 ) -> Notes:
   """Plays written notes: tempo, swing, articulation, touch and small errors."""
   start, length, pitch, accent = rows.T
+  beat_times = performance.beat_times
   beats = np.arange(len(beat_times))
+
+  def seconds(beat):
+    return np.interp(beat, beats, beat_times)
+
   offbeat = np.isclose(start % 1, 0.5)
-  onset = np.interp(start + swing * offbeat, beats, beat_times)
-  end = np.interp(start + length, beats, beat_times)
+  onset = seconds(start + performance.swing * offbeat)
+  end = seconds(start + length)
   articulation = rng.choice(
-    [rng.uniform(0.3, 0.5), rng.uniform(0.6, 0.9), rng.uniform(0.9, 1.04)]
+    [rng.uniform(0.3, 0.55), rng.uniform(0.6, 0.9), rng.uniform(0.9, 1.04)],
+    p=[0.15, 0.35, 0.5],
   )
-  if part.writer is patterns.pad:
+  if part.writer in (patterns.pad, patterns.counter_melody):
     articulation = rng.uniform(0.9, 1.0)
   touch = rng.uniform(0.95, 1.05, len(rows))
   offset = onset + np.maximum((end - onset) * articulation * touch, 0.05)
+  if part.program in _PEDALLED and rng.random() < 0.25:  # Until the next bar.
+    bar = performance.beats_per_bar
+    offset = np.maximum(offset, seconds((start // bar + 1) * bar) - 0.03)
   jitter_s = rng.choice([0.0, rng.uniform(0.002, 0.018)])
   onset = np.maximum(onset + rng.normal(0, jitter_s, len(rows)), 0)
-  level = rng.uniform(50, 112)
-  spread = rng.choice([0.0, 2.0, 6.0])
-  velocity = level + accent * rng.choice([0.0, 1.0, 2.0])
-  velocity += rng.normal(0, spread, len(rows))
+  lead_in_s = performance.lead_in_s
   return Notes.from_columns(
     onset=onset + lead_in_s,
     offset=np.maximum(offset, onset + 0.03) + lead_in_s,
     pitch=np.int32(pitch),
-    velocity=np.int32(np.clip(velocity, 20, 127)),
+    velocity=_velocities(rng, start, accent, performance.dynamics),
     program=part.program or 0,
     is_drum=part.program is None,
   )
+
+
+def _velocities(rng, start, accent, dynamics) -> Int32[np.ndarray, " notes"]:
+  """How loud a part's notes are, by their beats and accents."""
+  if dynamics is None:
+    return np.full(len(start), rng.choice(_WRITTEN_VELOCITIES), np.int32)
+  level = rng.uniform(45, 116)
+  velocity = level + accent * rng.choice([0.0, 1.0, 2.0])
+  velocity += np.interp(start, np.arange(len(dynamics)), dynamics)
+  velocity += rng.normal(0, rng.choice([0.0, 2.0, 6.0]), len(start))
+  return np.int32(np.clip(velocity, _SOFTEST, 127))

@@ -1,4 +1,4 @@
-"""What one part of a generated piece plays: melodies, chords, basses, drums.
+"""What one part of a generated piece plays: melodies, chords, basses, pads.
 
 A writer returns an array [notes, 4] of (start, length, pitch, accent): start
 and length in beats, accent in MIDI velocity steps around the part's level.
@@ -26,12 +26,6 @@ _PROGRESSIONS = (
   (0, 0, 3, 4),
   (0, 6, 3, 0),
 )
-_KICKS, _SNARES = (35, 36), (37, 38, 39, 40)
-_CYMBALS = (42, 44, 46, 51, 53, 54, 59)
-_CRASHES = (49, 52, 55, 57)
-_TOMS = (41, 43, 45, 47, 48, 50)
-_KIT = tuple(range(35, 60))
-_LATIN = tuple(range(35, 82))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +128,7 @@ def melody(
 ) -> Float64[np.ndarray, "notes 4"]:
   """A line that walks the scale, on a motif that returns with variations."""
   pitches = harmony.scale_pitches(low, high)
-  shortest = rng.choice([0.25, 0.5, 0.5, 1.0, 2.0])
+  shortest = rng.choice([0.25, 0.5, 0.5, 0.5, 1.0, 1.0, 2.0])
   rest = rng.choice([0.0, 0.1, 0.25])
   repeats = rng.choice([0.05, 0.1, 0.6])  # How often a pitch is struck again.
   leaps = rng.choice([0.05, 0.2])
@@ -162,7 +156,7 @@ def melody(
       accent = 6.0 if start % 2 == 0 else rng.normal(0, 4)
       beat = bar * harmony.beats_per_bar + start
       rows.append((beat, length, pitches[place], accent))
-  return _rows(rows)
+  return as_rows(rows)
 
 
 def bass(
@@ -185,7 +179,7 @@ def bass(
       if rng.random() < octaves and pitch + 12 <= high:
         pitch += 12
       rows.append((bar * beats + start, length, pitch, 5.0 * (start == 0)))
-  return _rows(rows)
+  return as_rows(rows)
 
 
 def _voicing(rng, harmony, bar, low, high, center) -> list[int]:
@@ -208,9 +202,10 @@ def chords(
     voices = _voicing(rng, harmony, bar, low, high, center)
     for start, length in cells:
       for i, pitch in enumerate(voices):
-        beat = bar * beats + start + strum * i
-        rows.append((beat, length - strum * i, pitch, 4.0 * (start == 0)))
-  return _rows(rows)
+        late = i * min(strum, length / 8)
+        beat = bar * beats + start + late
+        rows.append((beat, length - late, pitch, 4.0 * (start == 0)))
+  return as_rows(rows)
 
 
 def power_chords(
@@ -228,7 +223,7 @@ def power_chords(
       for interval in (0, 7, 12)[: rng.integers(2, 4)]:
         pitch = min(root + interval, high)
         rows.append((bar * beats + start, length, pitch, 6.0 * (start == 0)))
-  return _rows(rows)
+  return as_rows(rows)
 
 
 def pad(
@@ -251,7 +246,7 @@ def pad(
         now[pitch] = len(rows)
         rows.append([bar * beats, length, pitch, 0.0])
     sounding = now
-  return _rows(rows)
+  return as_rows(rows)
 
 
 def arpeggio(
@@ -259,7 +254,7 @@ def arpeggio(
 ) -> Float64[np.ndarray, "notes 4"]:
   """Broken chords, up, down, up and down or in any order."""
   beats = harmony.beats_per_bar
-  step = float(rng.choice([0.25, 0.5, 0.5, 0.5, 1 / 3, 1.0]))
+  step = float(rng.choice([0.25, 0.5, 0.5, 0.5, 1 / 3, 1 / 3, 1.0]))
   ring = rng.choice([1.0, 1.0, 2.0, 4.0])  # Steps that a note sounds.
   span = int(rng.choice([12, 19, 24]))
   low = int(rng.integers(low, max(high - span, low) + 1))
@@ -273,57 +268,103 @@ def arpeggio(
     for i in range(round(beats / step)):
       beat = bar * beats + i * step
       rows.append((beat, ring * step, cycle[i % len(cycle)], 6.0 * (i == 0)))
-  return _rows(rows)
+  return as_rows(rows)
 
 
-def groove(
+def counter_melody(
   rng: np.random.Generator, harmony: Harmony, low: int, high: int
 ) -> Float64[np.ndarray, "notes 4"]:
-  """A drum kit: kick, backbeat, cymbals, fills; `low` and `high` unused."""
-  del low, high
-  beats = harmony.beats_per_bar
-  kick, snare, cymbal = (
-    rng.choice(group) for group in (_KICKS, _SNARES, _CYMBALS)
-  )
-  pulse = float(rng.choice([0.25, 0.5, 0.5, 0.5, 1.0]))
-  kicks = {0.0} | {s for s, _ in rhythm(rng, beats, 0.5, 0.5)}
-  bar_rows = [(start, 1, kick, 5) for start in sorted(kicks)]
-  bar_rows += [(float(b), 1, snare, 8) for b in range(1, beats, 2)]
-  for i in range(round(beats / pulse)):
-    bar_rows.append((i * pulse, 1, cymbal, 4 * (i % 2 == 0) - 4))
-  for drum in rng.choice(_KIT, size=rng.integers(0, 3)):
-    bar_rows += [(s, 1, drum, 0) for s, _ in rhythm(rng, beats, 1.0, 0.4)]
-  period = int(rng.choice([4, 8]))
+  """A slow second line through the chords, off the strong beats, with ties.
+
+  It turns about and takes the next chord note on its way, at times by a
+  passing note; where the note it has belongs to the next chord, it may be held.
+  """
+  beats = float(harmony.beats_per_bar)
+  entries = ((0.5, beats), (1.0, beats), (0.0, beats / 2), (1.0, 2.0))
+  entry, turn = entries[rng.integers(len(entries))]
+  turns, holds = rng.choice([0.2, 0.5]), rng.choice([0.1, 0.5])
+  scale = harmony.scale_pitches(low, high)
+  pitch = scale[rng.integers(len(scale))]
+  direction = rng.choice([-1, 1])
   rows = []
   for bar in range(len(harmony.roots)):
-    fill = bar % period == period - 1 and rng.random() < 0.7
-    length = beats - 1 if fill else beats
-    rows += [
-      (bar * beats + s, n, p, a) for s, n, p, a in bar_rows if s < length
-    ]
-    if fill:
-      drums = rng.choice(_TOMS + _SNARES, size=4)
-      for i, drum in enumerate(drums):
-        rows.append((bar * beats + length + i / 4, 1, drum, 2 * i))
-    if bar % period == 0 and rng.random() < 0.6:
-      rows.append((bar * beats, 1, rng.choice(_CRASHES), 10))
-  return _rows(rows)
+    for start, end in ((entry, turn), (turn, beats)):
+      if end <= start:
+        continue
+      if rng.random() < turns:
+        direction = -direction
+      tones = harmony.chord_pitches(bar, low, high)
+      if pitch in tones and rows and rng.random() < holds:
+        rows[-1][1] = bar * beats + end - rows[-1][0]
+        continue
+      onward = [tone for tone in tones if (tone - pitch) * direction > 0]
+      if not onward:
+        direction = -direction
+      onward = onward or [tone for tone in tones if tone != pitch] or tones
+      before = pitch
+      pitch = min(onward, key=lambda tone: abs(tone - before))
+      rows.append([bar * beats + start, end - start, pitch, 0.0])
+      passing = [
+        p for p in scale if min(before, pitch) < p < max(before, pitch)
+      ]
+      if passing and end - start >= 2 and rng.random() < 0.3:
+        rows[-1][1] -= 1.0
+        last = passing[rng.integers(len(passing))]
+        rows.append([bar * beats + end - 1, 1.0, last, -3.0])
+  return as_rows(rows)
 
 
-def percussion(
+def repeated_notes(
   rng: np.random.Generator, harmony: Harmony, low: int, high: int
 ) -> Float64[np.ndarray, "notes 4"]:
-  """A few drums of any kind, each on its own rhythm of one bar."""
-  del low, high
+  """One to three chord notes struck again and again: pulses, tremolos."""
   beats = harmony.beats_per_bar
-  drums = rng.choice(_LATIN if rng.random() < 0.4 else _KIT, size=4)
+  step = float(rng.choice([0.25, 1 / 3, 0.5, 0.5, 0.5]))
+  size = int(rng.choice([1, 1, 1, 2, 3]))
+  rest = rng.choice([0.0, 0.0, 0.3])  # Share of beats that are silent.
+  center = rng.integers(low, high + 1)
   rows = []
-  for drum in drums[: rng.integers(1, 5)]:
-    cells = rhythm(rng, beats, float(rng.choice([0.25, 0.5, 1.0])), 0.3)
-    for bar in range(len(harmony.roots)):
-      rows += [(bar * beats + s, n, drum, 5 * (s == 0)) for s, n in cells]
-  return _rows(rows)
+  for bar in range(len(harmony.roots)):
+    voices = _voicing(rng, harmony, bar, low, high, center)[:size]
+    sounding = rng.random(beats) >= rest
+    for i in range(round(beats / step)):
+      beat = i * step
+      if sounding[int(beat + 1e-6)]:
+        accent = 6.0 * (abs(beat - round(beat)) < 1e-6) - 3
+        for pitch in voices:
+          rows.append((bar * beats + beat, step, pitch, accent))
+  return as_rows(rows)
 
 
-def _rows(rows: list) -> Float64[np.ndarray, "notes 4"]:
+def doubled(
+  rng: np.random.Generator,
+  harmony: Harmony,
+  tune: Float64[np.ndarray, "notes 4"],
+  low: int,
+  high: int,
+) -> Float64[np.ndarray, "kept 4"]:
+  """Another part's notes: in unison or octaves, thirds or sixths, or later.
+
+  Args:
+    rng: Source of randomness.
+    harmony: The chords.
+    tune: What the other part plays.
+    low: Lowest pitch; what is below is left out, after moving all by octaves.
+    high: Highest pitch, likewise.
+  """
+  start, length, pitch, accent = tune.T
+  scale = np.array(harmony.scale_pitches(0, 127))
+  steps = int(rng.choice([0, 0, 2, 5]))  # Down the scale.
+  place = np.searchsorted(scale, pitch).clip(steps, len(scale) - 1)
+  pitch = scale[place - steps] if steps else pitch
+  octaves = np.rint(((low + high) / 2 - np.median(pitch)) / 12)
+  pitch = pitch + 12 * octaves
+  late = float(rng.choice([0, 0, 0, 1])) * harmony.beats_per_bar
+  rows = np.stack([start + late, length, pitch, accent], axis=1)
+  ends = len(harmony.roots) * harmony.beats_per_bar
+  return rows[(pitch >= low) & (pitch <= high) & (rows[:, 0] < ends)]
+
+
+def as_rows(rows: list) -> Float64[np.ndarray, "notes 4"]:
+  """Notes of a list, which may be empty, as an array."""
   return np.array(rows, np.float64).reshape(-1, 4)
