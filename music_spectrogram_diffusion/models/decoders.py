@@ -5,7 +5,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from music_spectrogram_diffusion.models import layers
+from music_spectrogram_diffusion.models import layers, rematerialization
 from music_spectrogram_diffusion.models.configs import NetworkConfig
 
 MAX_NOISE_TIME = 20_000.0
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
       config.segment_frames, config.emb_dim, config.dtype, name="Embed_0"
     )(jnp.arange(inputs.shape[1]))
     x = dropout(x, deterministic)
-    layer = layers.rematerialized(DecoderLayer, config.remat)
+    layer = rematerialization.rematerialized(DecoderLayer, config.remat)
     for i in range(config.num_decoder_layers):
       x = layer(config, name=f"layers_{i}")(
         x,
@@ -213,7 +213,7 @@ class AutoregressiveDecoder(nn.Module):
     x = dropout(x + positions.astype(config.dtype), deterministic)
     # What is cached is not differentiated.
     remat = config.remat and not self.decode
-    layer = layers.rematerialized(DecoderLayer, remat)
+    layer = rematerialization.rematerialized(DecoderLayer, remat)
     for i in range(config.num_decoder_layers):
       x = layer(config, self.decode, name=f"layers_{i}")(
         x, keys, mask, None, None, self_mask[None], deterministic

@@ -6,7 +6,11 @@ from jaxtyping import Array, Bool, Float, Int
 import numpy as np
 
 from music_spectrogram_diffusion import notes
-from music_spectrogram_diffusion.models import layers, note_list
+from music_spectrogram_diffusion.models import (
+  layers,
+  note_list,
+  rematerialization,
+)
 from music_spectrogram_diffusion.models.configs import NetworkConfig
 
 
@@ -58,7 +62,7 @@ class EncoderStack(nn.Module):
     dropout = layers.Dropout(config.dropout_rate)
     mask = valid[:, :, None] & valid[:, None, :]
     x = dropout(x, deterministic)
-    layer = layers.rematerialized(EncoderLayer, config.remat)
+    layer = rematerialization.rematerialized(EncoderLayer, config.remat)
     for i in range(self.num_layers):
       x = layer(config, name=f"layers_{i}")(x, mask, deterministic)
     x = layers.RMSNorm(config.dtype, name="encoder_norm")(x)

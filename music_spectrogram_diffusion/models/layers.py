@@ -6,8 +6,6 @@ https://arxiv.org/abs/2206.05408. Parameters are named and shaped like the
 published ones.
 """
 
-from collections.abc import Callable
-import inspect
 import math
 
 from flax import linen as nn
@@ -28,25 +26,6 @@ def dense(features: int, name: str, dtype: DTypeLike, init=_fan_in) -> nn.Dense:
   return nn.Dense(
     features, use_bias=False, kernel_init=init, dtype=dtype, name=name
   )
-
-
-def rematerialized(
-  layer: type[nn.Module], remat: bool
-) -> Callable[..., nn.Module]:
-  """The layer, or one whose activations the gradient computes again.
-
-  Chen et al. 2016, https://arxiv.org/abs/1604.06174. Names and values of
-  parameters are the same.
-
-  Args:
-    layer: Class of the layer, to be called by positional arguments alone.
-    remat: Whether to compute again.
-  """
-  if not remat:
-    return layer
-  # `self` counts; `deterministic` is looked at while the layer is traced.
-  arguments = list(inspect.signature(layer.__call__).parameters)
-  return nn.remat(layer, static_argnums=(arguments.index("deterministic"),))
 
 
 class RMSNorm(nn.Module):
