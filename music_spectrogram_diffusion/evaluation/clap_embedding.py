@@ -107,7 +107,8 @@ def load_clap(
       os.fspath(path), providers=["CPUExecutionProvider"]
     )
   except Exception as error:  # Each of its errors is a class of its own.
-    raise ValueError(f"Cannot read {path}: {error}") from error
+    reason = str(error).partition("\n")[0]
+    raise ValueError(f"Cannot read {path}: {reason}") from error
   inputs = {put.name: put.shape for put in session.get_inputs()}
   outputs = [put.name for put in session.get_outputs()]
   if list(inputs) != [_INPUT] or _OUTPUT not in outputs:

@@ -87,7 +87,7 @@ def load_vggish(
 
   def embed(samples):
     total = max(0, (len(samples) - _VGGISH_REACH) // _VGGISH_HOP + 1)
-    blocks = [np.zeros((0, _VGGISH_DIMS), np.float32)]
+    blocks = []
     for first in range(0, total, _BLOCK_EMBEDDINGS):
       last = min(first + _BLOCK_EMBEDDINGS, total) - 1
       block = model(
@@ -99,7 +99,7 @@ def load_vggish(
           f" of as many times 0.96 s, got {list(block.shape)}."
         )
       blocks.append(block)
-    return np.concatenate(blocks)
+    return np.concatenate(blocks or [np.zeros((0, _VGGISH_DIMS), np.float32)])
 
   return SavedModelEmbedding("vggish", embed, _VGGISH_DIMS, config)
 
@@ -168,7 +168,8 @@ def _load(name: str, location: str, handle: str) -> Any:
   try:
     model = load(location)
   except Exception as error:  # TensorFlow's own, protobuf's, and the network's.
-    raise ValueError(f"Cannot read {name} in {location}: {error}") from error
+    reason = str(error).partition("\n")[0]
+    raise ValueError(f"Cannot read {name} in {location}: {reason}") from error
   if not callable(model):
     raise ValueError(
       f"Expected a SavedModel that is a function, as {handle}, in {location}."
