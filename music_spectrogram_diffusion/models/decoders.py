@@ -11,7 +11,19 @@ from music_spectrogram_diffusion.models.configs import NetworkConfig
 MAX_NOISE_TIME = 20_000.0
 """Noise times in [0, 1] are multiplied by this before they are encoded."""
 
-_CROSS_ATTENTION = "MultiHeadDotProductAttention_0"  # As it was published.
+CROSS_ATTENTION = "MultiHeadDotProductAttention_0"  # As it was published.
+
+
+def encode_noise_time(
+  time: Float[Array, " batch"], num_channels: int
+) -> Float[Array, "batch channels"]:
+  """Sinusoids of noise times, whatever these are, in float32.
+
+  bfloat16 tells apart only 256 times from 0.5 to 1, and here that is 39 radians
+  from one to the next.
+  """
+  angles = time.astype(jnp.float32) * MAX_NOISE_TIME
+  return layers.sinusoids(angles, num_channels, MAX_NOISE_TIME)
 
 
 class DecoderLayer(nn.Module):
@@ -63,10 +75,10 @@ class DecoderLayer(nn.Module):
       self_attention = attention(
         "self_attention", layers.GrowingAttention, length=config.segment_frames
       )
-      cross_attention = attention(_CROSS_ATTENTION, layers.KeptAttention)
+      cross_attention = attention(CROSS_ATTENTION, layers.KeptAttention)
     else:
       self_attention = attention("self_attention")
-      cross_attention = attention(_CROSS_ATTENTION)
+      cross_attention = attention(CROSS_ATTENTION)
 
     normed = norm("pre_self_attention_layer_norm")(x)
     normed = film(normed, "FiLMLayer_0")
@@ -126,9 +138,7 @@ class Decoder(nn.Module):
     """
     config = self.config
     dropout = layers.Dropout(config.dropout_rate)
-    condition = layers.sinusoids(
-      time.astype(jnp.float32) * MAX_NOISE_TIME, config.emb_dim, MAX_NOISE_TIME
-    ).astype(config.dtype)
+    condition = encode_noise_time(time, config.emb_dim).astype(config.dtype)
     for i in range(2):
       condition = nn.swish(
         layers.dense(4 * config.emb_dim, f"time_emb_dense{i}", config.dtype)(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 import numpy as np
 
 from music_spectrogram_diffusion import audio, diffusion, notes
-from music_spectrogram_diffusion.models import network
+from music_spectrogram_diffusion.models import network, sampling_network
 from music_spectrogram_diffusion.models.configs import (
   NetworkConfig,
   SamplingConfig,
@@ -32,6 +32,22 @@ SPACINGS: dict[str, diffusion.spacings.Spacing] = {
   "logsnr": diffusion.spacings.uniform_logsnr,
   "karras": diffusion.spacings.karras,
 }
+
+
+_MAX_GAIN = 16.0
+"""How much larger than an output's an error of x0 may be in low precision."""
+
+
+class _Step(NamedTuple):
+  """What tells the programs of denoising steps apart.
+
+  Attributes:
+    guided: Whether a prediction without condition is needed.
+    exact: Whether products are in full float32 whatever the network's dtype.
+  """
+
+  guided: bool
+  exact: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,20 +161,26 @@ class DiffusionModel:
     combining those of eps. With a weight of 1 the unconditional one is not
     computed.
     """
-    logsnr = self.schedule.logsnr(time)
     if guidance_weight == 1.0:
       output = self.output(parameters, z_t, time, conditioning)
-      return self.parameterization.predict(output, z_t, logsnr)[0]
-    both = conditioning.concatenate(conditioning.unconditional())
-    output = self.output(
-      parameters, jnp.tile(z_t, (2, 1, 1)), jnp.tile(time, 2), both
+    else:
+      both = conditioning.concatenate(conditioning.unconditional())
+      output = self.output(
+        parameters, jnp.tile(z_t, (2, 1, 1)), jnp.tile(time, 2), both
+      )
+    return self._guided(output, z_t, time, guidance_weight)
+
+  def _guided(self, output, z_t, time, guidance_weight):
+    """x0 of outputs: with condition, then without if they are twice as many."""
+    logsnr = self.schedule.logsnr(time)
+    conditional, *unconditional = (
+      self.parameterization.predict(part, z_t, logsnr)[0]
+      for part in jnp.split(output, len(output) // len(z_t))
     )
-    conditional, unconditional = (
-      self.parameterization.predict(half, z_t, logsnr)[0]
-      for half in jnp.split(output, 2)
-    )
+    if not unconditional:
+      return conditional
     return diffusion.guidance.guided(
-      conditional, unconditional, guidance_weight
+      conditional, *unconditional, guidance_weight
     )
 
   def sampling_plan(
@@ -188,25 +210,13 @@ class DiffusionModel:
     )
     return settings, times
 
-  @functools.partial(
-    jax.jit,
-    static_argnames=(
-      "self",
-      "num_steps",
-      "sampler",
-      "guidance_weight",
-      "end_time",
-      "spacing",
-      "guidance_interval",
-    ),
-  )
   def predict(
     self,
     parameters: Parameters,
     note_tokens: Int[Array, "batch tokens"],
     context: Float[Array, "batch frames mel_bins"],
     context_mask: Bool[Array, "batch frames"],
-    key: PRNGKeyArray,
+    key: diffusion.samplers.Keys,
     *,
     num_steps: int | None = None,
     sampler: str | None = None,
@@ -222,7 +232,8 @@ class DiffusionModel:
       note_tokens: Tokens of each segment, padded with 0.
       context: Log-mel spectrogram before each segment, valid frames first.
       context_mask: Which frames of it are valid.
-      key: Seeds the noise.
+      key: Seeds the noise; one key for all, or one for each segment, whose
+        result does not depend then on its neighbours.
       num_steps: As in `SamplingConfig`, and its value where None; so are the
         following.
       sampler: Likewise.
@@ -245,24 +256,99 @@ class DiffusionModel:
       spacing=spacing,
       guidance_interval=guidance_interval,
     )
-    conditioning = self.encode(parameters, note_tokens, context, context_mask)
-
-    @functools.cache  # Predictions of one weight share a function, and a loop.
-    def denoise(weight):
-      return lambda z_t, time: self.denoise(
-        parameters, z_t, time, conditioning, weight
-      )
-
     weights = diffusion.guidance.weights_at(
       times[:-1], settings.guidance_weight, settings.guidance_interval
     )
+    exact = self._needs_float32(times[:-1]).tolist()
+    steps = [
+      _Step(weight != 1.0, *kind)
+      for weight, *kind in zip(weights, exact, strict=True)
+    ]
+    return self._sample(
+      parameters,
+      note_tokens,
+      context,
+      context_mask,
+      key,
+      times,
+      np.asarray(weights, np.float32),
+      sampler=settings.sampler,
+      steps=tuple(steps),
+    )
+
+  def _needs_float32(
+    self, times: Float[np.ndarray, " steps"]
+  ) -> Bool[np.ndarray, " steps"]:
+    """Whether products at these noise times have to be in full float32.
+
+    That is so where x0 is an output's error times more than `_MAX_GAIN`: at
+    much noise, if the output is eps.
+    """
+    rounds = self.network.dtype != "float32" or jax.default_backend() != "cpu"
+    channels = self.spectrogram.n_mels
+    shape = (len(times), 1, channels)
+    with jax.ensure_compile_time_eval():
+      logsnr = self.schedule.logsnr(jnp.asarray(times))
+      outputs = jnp.ones(
+        (*shape[:2], self.parameterization.num_outputs * channels)
+      )
+      one, zero = (
+        self.parameterization.predict(output, jnp.zeros(shape), logsnr)[0]
+        for output in (outputs, 0.0 * outputs)
+      )
+      gain = np.asarray(jnp.abs(one - zero).max((1, 2)))
+    return rounds & (gain > _MAX_GAIN)
+
+  @functools.partial(jax.jit, static_argnames=("self", "sampler", "steps"))
+  def _sample(
+    self,
+    parameters,
+    note_tokens,
+    context,
+    context_mask,
+    key,
+    times,
+    weights,
+    *,
+    sampler,
+    steps,
+  ):
+    """`predict`, whose plan is made: one program for all weights and times."""
+    conditioning = self.encode(parameters, note_tokens, context, context_mask)
+    decoder = parameters["decoder"]
+    full = dataclasses.replace(self.network, dtype="float32")
+
+    @functools.cache  # Steps of one kind share a function, and a loop.
+    def denoise(step):
+      config = full if step.exact else self.network
+      precision = "float32" if step.exact else None
+      with jax.default_matmul_precision(precision):
+        prepared = sampling_network.prepare(config, decoder, conditioning)
+
+      def denoise(z_t, time, row):
+        films, weight = row
+        inputs = self.parameterization.network_input(
+          z_t, self.schedule.logsnr(time)
+        )
+        with jax.default_matmul_precision(precision):
+          output = sampling_network.decode(
+            config, prepared, inputs, films, guided=step.guided
+          )
+        return self._guided(output, z_t, time, weight)
+
+      return denoise
+
     scaled = diffusion.samplers.sample(
-      [denoise(weight) for weight in weights],
+      [denoise(step) for step in steps],
       key,
       context.shape,
       schedule=self.schedule,
       times=times,
-      step=SAMPLERS[settings.sampler],
+      step=SAMPLERS[sampler],
+      per_step=(
+        sampling_network.films(self.network, decoder, times[:-1]),
+        weights,
+      ),
     )
     return audio.unscale_log_mel(scaled, self.spectrogram)
 

@@ -28,10 +28,27 @@ def dense(features: int, name: str, dtype: DTypeLike, init=_fan_in) -> nn.Dense:
   )
 
 
-class RMSNorm(nn.Module):
+def rms_norm(
+  x: Float[Array, "*batch emb_dim"],
+  scale: Float[Array, " emb_dim"],
+  epsilon: float = 1e-6,
+) -> Float[Array, "*batch emb_dim"]:
   """Divides by the root mean square of the channels and scales each channel.
 
   Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, in float32.
+
+  Args:
+    x: What is normalised.
+    scale: Factor of each channel.
+    epsilon: Added to the mean square.
+  """
+  x = x.astype(jnp.float32)
+  mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+  return x * lax.rsqrt(mean_square + epsilon) * scale
+
+
+class RMSNorm(nn.Module):
+  """The layer of `rms_norm`.
 
   Attributes:
     dtype: Dtype of the result.
@@ -46,11 +63,7 @@ class RMSNorm(nn.Module):
     self, x: Float[Array, "... emb_dim"]
   ) -> Float[Array, "... emb_dim"]:
     scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-    x = x.astype(jnp.float32)
-    mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    return (x * lax.rsqrt(mean_square + self.epsilon) * scale).astype(
-      self.dtype
-    )
+    return rms_norm(x, scale, self.epsilon).astype(self.dtype)
 
 
 class Dropout(nn.Module):
@@ -191,6 +204,13 @@ class KeptAttention(Attention):
     )
 
 
+def gated(
+  gate: Float[Array, "*shape"], hidden: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+  """What is hidden, as far as its gate is open: gelu(gate) * hidden."""
+  return nn.gelu(gate, approximate=True) * hidden
+
+
 class GatedMLP(nn.Module):
   """gelu(x W0) * (x W1), projected back: Shazeer 2020, arXiv 2002.05202."""
 
@@ -202,17 +222,31 @@ class GatedMLP(nn.Module):
   def __call__(
     self, x: Float[Array, "batch length emb_dim"], *, deterministic: bool
   ) -> Float[Array, "batch length emb_dim"]:
-    gate = nn.gelu(dense(self.mlp_dim, "wi_0", self.dtype)(x), approximate=True)
-    hidden = gate * dense(self.mlp_dim, "wi_1", self.dtype)(x)
+    hidden = gated(
+      dense(self.mlp_dim, "wi_0", self.dtype)(x),
+      dense(self.mlp_dim, "wi_1", self.dtype)(x),
+    )
     hidden = Dropout(self.dropout_rate)(hidden, deterministic)
     return dense(x.shape[-1], "wo", self.dtype)(hidden)
 
 
-class FiLM(nn.Module):
-  """Scales and shifts each channel of a sequence by a condition.
+def film(
+  x: Float[Array, "*batch emb_dim"], scale_shift: Float[Array, "*#batch both"]
+) -> Float[Array, "*batch emb_dim"]:
+  """Scales and shifts each channel: x * (scale + 1) + shift.
 
   Perez et al. 2018, https://arxiv.org/abs/1709.07871.
+
+  Args:
+    x: What is modulated.
+    scale_shift: Scales of all channels, then their shifts.
   """
+  scale, shift = jnp.split(scale_shift, 2, axis=-1)
+  return x * (scale + 1) + shift
+
+
+class FiLM(nn.Module):
+  """The layer of `film`, whose scales and shifts depend on a condition."""
 
   dtype: DTypeLike = jnp.float32
 
@@ -223,8 +257,7 @@ class FiLM(nn.Module):
     condition: Float[Array, "batch cond_dim"],
   ) -> Float[Array, "batch length emb_dim"]:
     project = dense(2 * x.shape[-1], "DenseGeneral_0", self.dtype)
-    scale, shift = jnp.split(project(condition)[:, None, :], 2, axis=-1)
-    return x * (scale + 1) + shift
+    return film(x, project(condition)[:, None, :])
 
 
 def sinusoids(

@@ -105,29 +105,3 @@ def test_in_bfloat16_gradients_are_float32_and_close(aligned, batch_of, exact):
   )
   cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
   assert cosine > 0.98
-
-
-def test_the_sampler_s_state_is_float32_in_a_bfloat16_model(paper, batch_of):
-  model = changed(paper, dtype="bfloat16")
-  batch = batch_of(paper)
-  seen = []
-
-  class Watched(type(model)):
-    def denoise(self, parameters, z_t, time, *rest):
-      seen.append((z_t.dtype, time.dtype))
-      return super().denoise(parameters, z_t, time, *rest)
-
-  watched = Watched(**vars(model))
-  rendered = jax.eval_shape(
-    lambda p: watched.predict(
-      p,
-      batch["note_tokens"],
-      batch["context"],
-      batch["context_mask"],
-      jax.random.key(0),
-      num_steps=2,
-    ),
-    paper.parameters,
-  )
-  assert rendered.dtype == jnp.float32
-  assert set(seen) == {(jnp.dtype("float32"), jnp.dtype("float32"))}
