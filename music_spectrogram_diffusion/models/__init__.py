@@ -27,6 +27,9 @@ from music_spectrogram_diffusion.models.serialization import (
   from_config,
   to_config,
 )
+from music_spectrogram_diffusion.models.transcription_model import (
+  TranscriptionModel,
+)
 
 __all__ = [
   "SAMPLERS",
@@ -36,6 +39,7 @@ __all__ = [
   "NetworkConfig",
   "Objective",
   "SamplingConfig",
+  "TranscriptionModel",
   "aligned_network",
   "axes_of",
   "from_config",
