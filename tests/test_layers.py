@@ -16,7 +16,8 @@ FLOORS = (
   ("models", "inverter", "data"),
   ("checkpoints", "training"),
   ("inference",),
-  ("evaluation", "cli", "web"),
+  ("evaluation",),
+  ("cli", "web"),
 )
 FLOOR_OF = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))

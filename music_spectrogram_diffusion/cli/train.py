@@ -1,11 +1,13 @@
 """The verb `train`: a run that gin files describe."""
 
+import contextlib
 from pathlib import Path
 import re
 from typing import Annotated
 
 import typer
 
+from music_spectrogram_diffusion import quietly
 from music_spectrogram_diffusion.cli import console, gin_files, outputs
 
 OPERATIVE_CONFIG = "operative_config.gin"
@@ -50,6 +52,8 @@ def train(
       "Expected a --gin_file, such as --gin_file=small_with_context.gin; they"
       f" are explained in {gin_files.installed() / 'README.md'}."
     )
+  with contextlib.suppress(ModuleNotFoundError):
+    quietly.import_tensorflow()  # What gin imports by name may load it loudly.
   gin_files.load(
     gin_file,
     bindings,

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int32
 import numpy as np
 
 from music_spectrogram_diffusion import notes as notes_lib
+from music_spectrogram_diffusion import quietly
 from music_spectrogram_diffusion.audio import SpectrogramConfig
 from music_spectrogram_diffusion.data import alignment
 
@@ -75,12 +76,11 @@ def read_task_examples(
   Raises:
     ValueError: There is no such task, no such data, or nothing to look at.
   """
-  # TensorFlow and TFDS tell of themselves, at length.
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  # TFDS tells of itself, at length.
   logging.getLogger("absl").setLevel(logging.ERROR)
   try:
+    tf = quietly.import_tensorflow()
     import seqio
-    import tensorflow as tf
 
     from music_spectrogram_diffusion.data import seqio_source
   except ModuleNotFoundError as error:

@@ -13,6 +13,8 @@ import jax
 from jaxtyping import Float, UInt8
 import numpy as np
 
+from music_spectrogram_diffusion import quietly
+
 FOLDER = "summaries"
 """In the directory of a run."""
 
@@ -85,11 +87,8 @@ def _clu_writer(directory: Path) -> Any:
   """A writer of clu, to TensorBoard and the log; None where it is missing."""
   if not importlib.util.find_spec("clu"):
     return None
-  # The writer of TensorBoard's files is TensorFlow, which would take all of a
-  # GPU's memory.
-  os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   try:
+    quietly.import_tensorflow()  # It writes TensorBoard's files.
     from clu import metric_writers
   except ImportError as error:
     warnings.warn(

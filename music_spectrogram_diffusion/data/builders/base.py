@@ -24,7 +24,6 @@ import json
 import os
 from pathlib import Path
 import shutil
-import sys
 import tempfile
 from typing import Any
 
@@ -32,6 +31,7 @@ from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
 
+from music_spectrogram_diffusion import quietly
 from music_spectrogram_diffusion.data.builders import problems as rules
 from music_spectrogram_diffusion.data.builders.converting import (
   Convert,
@@ -204,7 +204,7 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
         f"Expected songs of {self.name} in {manual_dir}, none can be used:"
         f" {found}."
       )
-    _import_tensorflow()
+    quietly.import_tensorflow()  # TFDS writes with it.
     self._write_report(converted)
     return {
       split: self._generate_examples(paths)
@@ -245,23 +245,6 @@ class SongBuilder(tfds.core.GeneratorBasedBuilder):
     }
     path = epath.Path(self.data_dir) / REPORT
     path.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _import_tensorflow() -> None:
-  """Imports TensorFlow, which TFDS writes with, and keeps its greetings back.
-
-  They come from compiled code, and no setting stops all of them.
-  """
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-  sys.stderr.flush()
-  kept = os.dup(2)
-  with open(os.devnull, "wb") as nothing:
-    os.dup2(nothing.fileno(), 2)
-  try:
-    import tensorflow  # noqa: F401
-  finally:
-    os.dup2(kept, 2)
-    os.close(kept)
 
 
 def _check_some_are_there(
