@@ -1,4 +1,4 @@
-"""Training batches of pieces that are composed and played while one trains."""
+"""Training batches of pieces that are played while one trains."""
 
 import collections
 from collections.abc import Iterable
@@ -15,7 +15,11 @@ import numpy as np
 
 from music_spectrogram_diffusion import notes as notes_lib
 from music_spectrogram_diffusion.audio import SpectrogramConfig
-from music_spectrogram_diffusion.data import generator, soundfont, windows
+from music_spectrogram_diffusion.data import (
+  piece_sources,
+  soundfont,
+  windows,
+)
 
 _MAX_TRIES = 100
 
@@ -51,15 +55,19 @@ class Cutter(Protocol):
 class LiveWindows:
   """An endless, seeded iterator of batches that nothing was prepared for.
 
-  Pieces are composed, played on a soundfont and cut into windows by worker
+  Pieces are drawn, played on a soundfont and cut into windows by worker
   processes, a block of pieces ahead of what is asked for; the windows of a
   block are shuffled. What is handed out is a function of the settings and of
   how much was handed out before, however many workers there are: a run goes on
   where it was, and plays no more than the block it is in again.
 
+  Where one trains faster than pieces can be played, a block may be handed out
+  several times before the next one, each time in another order.
+
   Args:
     soundfont_path: The soundfont.
     cutter: How windows are cut.
+    pieces: Draws pieces; by default they are composed.
     batch_size: Windows of a batch.
     seed: Another seed gives other pieces.
     host_index: Which of several hosts this is; each has pieces of its own.
@@ -68,6 +76,7 @@ class LiveWindows:
     windows_per_piece: Windows that are cut out of each piece.
     pieces_per_block: Pieces whose windows are shuffled together.
     blocks_ahead: Blocks that are made ahead of the one in use.
+    replays: How many times a block is handed out.
   """
 
   def __init__(
@@ -75,6 +84,7 @@ class LiveWindows:
     soundfont_path: str | Path,
     cutter: Cutter,
     *,
+    pieces: piece_sources.PieceSource = piece_sources.generated,
     batch_size: int,
     seed: int = 0,
     host_index: int = 0,
@@ -83,9 +93,10 @@ class LiveWindows:
     windows_per_piece: int = 8,
     pieces_per_block: int = 16,
     blocks_ahead: int = 2,
+    replays: int = 1,
   ):
     # Here, so that a soundfont that cannot be played is an error at once.
-    self._settings = Path(soundfont_path), cutter
+    self._settings = Path(soundfont_path), cutter, pieces
     self._player = _Player(*self._settings)
     self._batch_size = batch_size
     self._seed = seed
@@ -94,7 +105,9 @@ class LiveWindows:
     self._windows_per_piece = windows_per_piece
     self._pieces_per_block = pieces_per_block
     self._blocks_ahead = blocks_ahead
+    self._replays = replays
     self._handed_out = 0  # Windows.
+    self._order: tuple[int, np.ndarray] | None = None  # Of a turn of a block.
     self._blocks: collections.OrderedDict[int, list] = collections.OrderedDict()
     self._workers: concurrent.futures.Executor | None = None
 
@@ -103,11 +116,8 @@ class LiveWindows:
 
   def __next__(self) -> windows.Batch:
     """The next batch; `ids` names the piece of each window."""
-    block_size = self._windows_per_piece * self._pieces_per_block
     places = range(self._handed_out, self._handed_out + self._batch_size)
-    chosen = [
-      self._block(place // block_size)[place % block_size] for place in places
-    ]
+    chosen = [self._window(place) for place in places]
     self._handed_out = places.stop
     return windows.stack(chosen)
 
@@ -125,6 +135,16 @@ class LiveWindows:
       self._workers.shutdown(wait=True, cancel_futures=True)
       self._workers = None
 
+  def _window(self, place: int) -> windows.Window:
+    """The window that is handed out after as many others."""
+    block_size = self._windows_per_piece * self._pieces_per_block
+    turn, within = divmod(place, block_size)
+    index, replay = divmod(turn, self._replays)
+    if self._order is None or self._order[0] != turn:
+      rng = np.random.default_rng([self._seed, index, 1 + replay])
+      self._order = turn, rng.permutation(block_size)
+    return self._block(index)[self._order[1][within]]
+
   def _block(self, index: int) -> list[windows.Window]:
     """The windows of a block; has the next ones made meanwhile."""
     for coming in range(index, index + 1 + self._blocks_ahead):
@@ -136,11 +156,9 @@ class LiveWindows:
       self._blocks.popitem(last=False)
     block = self._blocks[index]
     if block and not isinstance(block[0], dict):
-      cut = [window for future in block for window in future.result()]
-      order = np.random.default_rng([self._seed, index, 1]).permutation(
-        len(cut)
-      )
-      block = self._blocks[index] = [cut[i] for i in order]
+      block = self._blocks[index] = [
+        window for future in block for window in future.result()
+      ]
     return block
 
   def _tasks(self, block: int) -> list[_Task]:
@@ -176,10 +194,15 @@ class _Lazy(NamedTuple):
 
 
 class _Player:
-  """Composes, plays and cuts pieces."""
+  """Draws, plays and cuts pieces."""
 
-  def __init__(self, soundfont_path: Path, cutter: Cutter):
-    self._cutter = cutter
+  def __init__(
+    self,
+    soundfont_path: Path,
+    cutter: Cutter,
+    pieces: piece_sources.PieceSource,
+  ):
+    self._cutter, self._pieces = cutter, pieces
     self._renderer = soundfont.SoundfontRenderer(
       soundfont_path, cutter.config.sample_rate
     )
@@ -192,13 +215,12 @@ class _Player:
     rng = np.random.default_rng([task.seed, task.piece])
     made: list[windows.Window] = []
     for _ in range(_MAX_TRIES):
-      piece = int(rng.integers(2**62))
-      notes = generator.generate_piece(piece)
+      name, notes = self._pieces(rng)
       samples = self._renderer.render(notes)
       for window in self._cutter.cut_piece(
         rng, notes, samples, task.num_windows
       ):
-        made.append(window | {"ids": np.asarray(f"generated_{piece}")})
+        made.append(window | {"ids": np.asarray(name)})
         if len(made) == task.num_windows:
           return made
     raise ValueError(

@@ -62,10 +62,16 @@ def rendered_songs(
   soundfont: str | os.PathLike | None = None,
   vocabulary: notes.Vocabulary,
   spectrogram: audio.SpectrogramConfig,
+  midi: str | os.PathLike | None = None,
+  midi_share: float = 0.2,
   num_workers: int = 2,
   windows_per_piece: int = 8,
+  pieces_per_block: int = 16,
+  replays: int = 1,
 ) -> data.LiveWindows:
   """Windows of pieces that are composed and played by worker processes.
+
+  And of songs: see `data.WithSongs` for how they are varied.
 
   Args:
     batch_size: Windows of this host's share of a batch.
@@ -76,11 +82,16 @@ def rendered_songs(
     soundfont: The soundfont; None for the one of this machine.
     vocabulary: Ids of the note tokens.
     spectrogram: The spectrogram's shape.
+    midi: Folder of the MIDI files of songs; None for no songs.
+    midi_share: Of the pieces, how many are excerpts of songs.
     num_workers: Processes; with 0, this one.
     windows_per_piece: Windows that are cut out of each piece.
+    pieces_per_block: Pieces whose windows are shuffled together.
+    replays: How many times the windows of a block come, where one trains faster
+      than as many processes can play.
 
   Raises:
-    ValueError: There is no soundfont, or it cannot be played.
+    ValueError: There is no soundfont, or it cannot be played; or no MIDI file.
   """
   return data.LiveWindows(
     data.find_soundfont() if soundfont is None else Path(soundfont),
@@ -90,10 +101,13 @@ def rendered_songs(
       max_tokens=lengths["inputs"],
       segment_frames=lengths["targets"],
     ),
+    pieces=data.with_songs(midi, midi_share),
     batch_size=batch_size,
     seed=seed,
     host_index=host_index,
     host_count=host_count,
     num_workers=num_workers,
     windows_per_piece=windows_per_piece,
+    pieces_per_block=pieces_per_block,
+    replays=replays,
   )

@@ -7,7 +7,12 @@ import pytest
 pytest.importorskip("tinysoundfont")
 
 from music_spectrogram_diffusion import audio, notes
-from music_spectrogram_diffusion.data import generator, live, windows
+from music_spectrogram_diffusion.data import (
+  generator,
+  live,
+  piece_sources,
+  windows,
+)
 
 SINE = Path(__file__).with_name("sine.sf2")  # By make_sine_soundfont.py.
 CONFIG = audio.SpectrogramConfig(n_mels=16)
@@ -80,6 +85,35 @@ def test_hosts_and_seeds_have_pieces_of_their_own(short_pieces):
     )
   ]
   assert seen[1].isdisjoint(seen[2]) and seen[0].isdisjoint(seen[3])
+
+
+def test_songs_among_the_pieces_change_nothing_about_resuming(
+  short_pieces, tmp_path
+):
+  song = notes.Notes.from_columns(np.arange(8.0), np.arange(8.0) + 1, 60, 90)
+  notes.write_midi(song, tmp_path / "song.mid")
+  settings = dict(pieces=piece_sources.with_songs(tmp_path, 0.5))
+  batches = live_windows(**settings)
+  walked = [next(batches) for _ in range(3)]
+  again = live_windows(**settings)
+  again.set_state(b"6")
+  assert_equal(next(again), walked[2])
+  ids = np.concatenate([batch["ids"] for batch in walked]).tolist()
+  assert 0 < sum(name == "midi_song" for name in ids) < len(ids)
+
+
+def test_a_block_is_replayed_in_another_order_and_resumed_there(short_pieces):
+  settings = dict(batch_size=4, replays=3)  # A batch is a block.
+  batches = live_windows(**settings)
+  walked = [next(batches) for _ in range(4)]
+  for batch in walked[:3]:
+    assert sorted(batch["ids"]) == sorted(walked[0]["ids"])
+  assert set(walked[3]["ids"]).isdisjoint(walked[0]["ids"])
+  assert len({batch["targets"].tobytes() for batch in walked[:3]}) > 1
+  again = live_windows(**settings)
+  again.set_state(b"8")
+  assert_equal(next(again), walked[2])
+  assert_equal(next(again), walked[3])
 
 
 def test_too_many_tokens_everywhere_is_an_error(monkeypatch):
