@@ -23,6 +23,7 @@ from music_spectrogram_diffusion.checkpoints.inverters import (
   load_inverter,
   save_inverter,
 )
+from music_spectrogram_diffusion.checkpoints.mt3 import load_mt3_checkpoint
 from music_spectrogram_diffusion.checkpoints.pretrained import (
   ONNX_INVERTER,
   convert_published,
@@ -43,6 +44,7 @@ __all__ = [
   "load_diffusers_pipeline",
   "load_inverter",
   "load_model_directory",
+  "load_mt3_checkpoint",
   "published_models",
   "save_inverter",
   "save_model_directory",

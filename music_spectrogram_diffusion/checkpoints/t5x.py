@@ -55,7 +55,7 @@ def load_t5x_checkpoint(
     CheckpointError: A file is missing or damaged, a setting is one that the
       model cannot follow, or parameters do not fit its sizes.
   """
-  path = _find_step(Path(path).absolute())
+  path = find_step(Path(path).absolute())
   model, is_ours = _find_model(path)
   shapes = traverse_util.flatten_dict(
     jax.eval_shape(model.init, jax.random.key(0)), sep="/"
@@ -63,13 +63,13 @@ def load_t5x_checkpoint(
   names = {
     name if is_ours else _published_name(name, model): name for name in shapes
   }
-  stored = _open_arrays(path)
+  stored = open_arrays(path)
   directory.check_parameters(
     {published: shapes[name] for published, name in names.items()}, stored, path
   )
   parameters = {
     names[published]: array
-    for published, array in _read_arrays(stored, path).items()
+    for published, array in read_arrays(stored, path).items()
   }
   return models.to_config(model), traverse_util.unflatten_dict(
     parameters, sep="/"
@@ -99,7 +99,7 @@ def _published_name(name: str, model: _Model) -> str:
   return name
 
 
-def _find_step(path: Path) -> Path:
+def find_step(path: Path) -> Path:
   """The directory of a step: `path` itself, or the last one in it."""
   steps = {
     int(step): found
@@ -115,7 +115,7 @@ def _find_step(path: Path) -> Path:
   )
 
 
-def _open_arrays(path: Path) -> dict[str, Any]:
+def open_arrays(path: Path) -> dict[str, Any]:
   """Opens the stored parameters, as arrays of tensorstore by their names.
 
   Those that are not there are left out.
@@ -207,7 +207,7 @@ def _orbax_places(path: Path) -> dict[str, Any]:
   }
 
 
-def _read_arrays(
+def read_arrays(
   stored: Mapping[str, Any], path: Path
 ) -> dict[str, Float32[np.ndarray, "..."]]:
   """Reads the parameters, many at a time."""
