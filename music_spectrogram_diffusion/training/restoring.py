@@ -1,5 +1,8 @@
 """Reading checkpoints: a whole state for going on, or parameters alone."""
 
+from collections.abc import Iterator
+import contextlib
+import logging
 import pathlib
 from typing import Any
 import warnings
@@ -58,7 +61,9 @@ def restore_parameters(
   options = ocp.CheckpointManagerOptions(
     read_only=True, save_interval_steps=0, create=False
   )
-  with ocp.CheckpointManager(directory, options=options) as manager:
+  with _unwarned():  # That it is read only is what is wanted.
+    manager = ocp.CheckpointManager(directory, options=options)
+  with manager:
     steps = sorted(manager.all_steps(), reverse=True)
     if not steps or (step is not None and step not in steps):
       raise ValueError(
@@ -75,6 +80,18 @@ def restore_parameters(
       except Exception as error:
         warn_of_damage(directory / str(candidate), error)
   raise ValueError(f"Expected a sound checkpoint in {directory}; found none.")
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+  """Keeps back what Orbax logs by absl's logger, but errors."""
+  logger = logging.getLogger("absl")
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
 
 
 def restore_average(directory: str | pathlib.Path) -> dict[str, Any]:

@@ -416,6 +416,13 @@ def test_parameters_of_a_damaged_checkpoint_are_those_of_the_one_before(
     training.restore_parameters(tmp_path, step=5)
 
 
+def test_reading_parameters_says_nothing(tmp_path, caplog):
+  save(tmp_path, 5)
+  caplog.clear()
+  training.restore_parameters(tmp_path)
+  assert not caplog.records
+
+
 def test_a_run_without_an_average_has_parameters(tmp_path):
   def make(seed):
     return {**make_state(seed), "average": None}
