@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import pathlib
 
+import jax
 from jaxtyping import Float32
 import numpy as np
 
@@ -58,23 +59,62 @@ def load_piece(
   piece = notes.trim_overlaps(
     dataclasses.replace(piece, offset=np.minimum(piece.offset, seconds))
   )
-  samples = renderer.render(piece, min(seconds, piece.duration_s + _TAIL_S))
-  return Piece(path.stem, piece, samples, audio.log_mel(samples, config))
+  return play_soundfont(path.stem, piece, renderer, config, longest_s=seconds)
+
+
+def play_soundfont(
+  name: str,
+  piece: notes.Notes,
+  renderer: soundfont.SoundfontRenderer,
+  config: audio.SpectrogramConfig,
+  *,
+  longest_s: float = np.inf,
+) -> Piece:
+  """Plays notes on the soundfont, to a second after the last one.
+
+  Args:
+    name: Of the result.
+    piece: The notes, on the instruments that the models know.
+    renderer: The soundfont.
+    config: The features.
+    longest_s: Where the audio ends at the latest.
+  """
+  duration_s = min(longest_s, piece.duration_s + _TAIL_S)
+  samples = renderer.render(piece, duration_s)
+  return Piece(name, piece, samples, audio.log_mel(samples, config))
 
 
 def play_ground_truth(
-  piece: Piece, invert: inverter.Inverter, cache: pathlib.Path
+  piece: Piece, invert: inverter.Inverter, key: str, cache: pathlib.Path
 ) -> Rendering:
   """Puts the soundfont's own spectrogram through the inverter.
 
   What a perfect model would sound like. Kept in `cache` under a hash of what
   went in.
+
+  Args:
+    piece: What is played.
+    invert: The inverter.
+    key: Its `fingerprint`.
+    cache: A folder.
   """
-  key = hashlib.sha256(repr(invert).encode() + piece.log_mel.tobytes())
-  path = cache / f"{key.hexdigest()}.npy"
+  digest = hashlib.sha256(key.encode() + piece.log_mel.tobytes())
+  path = cache / f"{digest.hexdigest()}.npy"
   if not path.exists():
     np.save(path, np.asarray(invert(piece.log_mel)))
   return Rendering(np.load(path), piece.log_mel)
+
+
+def fingerprint(invert: inverter.Inverter) -> str:
+  """What tells an inverter from others: a hash of its settings and weights."""
+  leaves, structure = jax.tree.flatten(vars(invert))
+  digest = hashlib.sha256(f"{type(invert).__name__} {structure}".encode())
+  for leaf in leaves:
+    is_array = isinstance(leaf, np.ndarray | jax.Array)
+    digest.update(
+      np.asarray(leaf).tobytes() if is_array else repr(leaf).encode()
+    )
+  return digest.hexdigest()
 
 
 def play_model(

@@ -1,163 +1,191 @@
-"""The table, the JSON and the pictures of a run."""
+"""The tables and the JSON of a run."""
 
 from collections.abc import Sequence
 import dataclasses
 import json
 import pathlib
 
-from matplotlib.figure import Figure
+import families
+import joins
+import measures
 import numpy as np
-import renderings
-import scores
+import targets
 
 from music_spectrogram_diffusion import audio
 
 
-def table(
-  rows: dict[str, dict[str, scores.Score]], config: audio.SpectrogramConfig
-) -> str:
-  """Lays out the scores in Markdown: means, then pieces, then families.
+def table(rows: Sequence[measures.Row], config: audio.SpectrogramConfig) -> str:
+  """Lays out a run in Markdown: overall, by family, the rest, the targets.
 
   Args:
-    rows: {row: {piece: score}}; the row "ground truth" is what others are
-      compared with.
+    rows: The first one is the soundfont's audio; each row's truth is there.
     config: Gives the unit of the models' scale.
   """
-  low, high = config.mel_range
-  to_scale = 2.0 / (high - low)
-  truth = _mean(rows["ground truth"], "onset_f1")
-  means = []
-  for name, row in rows.items():
-    onset_f1 = _mean(row, "onset_f1")
-    mel, sound = _mean(row, "mel_distance"), _mean(row, "audio_distance")
-    means.append(
-      [
-        name,
-        f"{onset_f1:.3f}",
-        f"{onset_f1 / truth:.2f}" if truth else "-",
-        f"{_mean(row, 'offset_f1'):.3f}",
-        f"{mel:.3f}",
-        f"{to_scale * mel:.4f}",
-        f"{sound:.3f}",
-      ]
-    )
-  by_piece = [
-    [piece, str(sum(score.asked.values()))]
-    + [f"{row[piece].onset_f1:.3f}" for row in rows.values()]
-    + [f"{row[piece].mel_distance:.2f}" for row in _models(rows).values()]
-    for piece, score in rows["ground truth"].items()
+  sections = [
+    _overall(rows, config),
+    _in_the_mix(rows),
+    _alone(rows),
+    _the_rest(rows),
+    *[_targets(row, rows) for row in rows if row.is_model],
   ]
-  asked = _total(rows["ground truth"], "asked")
-  by_family = [
-    [family, str(asked[family])]
-    + [
-      f"{_total(row, 'found').get(family, 0) / asked[family]:.3f}"
-      for row in rows.values()
-    ]
-    for family in sorted(asked, key=asked.get, reverse=True)
-  ]
-  return "\n".join(
-    [
-      *_markdown(
-        [
-          "mean over pieces",
-          "note F1",
-          "of ground truth",
-          "with offsets",
-          "mel distance, nats",
-          "on the model's scale",
-          "of the audio, nats",
-        ],
-        means,
-      ),
-      "",
-      *_markdown(
-        ["note F1", "notes", *rows]
-        + [f"mel distance of {name}" for name in _models(rows)],
-        by_piece,
-      ),
-      "",
-      *_markdown(["notes found, by family", "notes", *rows], by_family),
-      "",
-    ]
-  )
+  return "\n\n".join(map("\n".join, filter(None, sections))) + "\n"
 
 
-def write_json(
-  path: pathlib.Path, rows: dict[str, dict[str, scores.Score]], about: dict
-):
-  """Saves every score of a run, with what the run was."""
-  result = {
-    "about": about,
-    "rows": {
-      name: {piece: dataclasses.asdict(score) for piece, score in row.items()}
-      for name, row in rows.items()
-    },
-  }
+def piece_table(rows: Sequence[measures.Row]) -> str:
+  """Lays out, in Markdown, each piece's note F1 and mel distance."""
+  models = [row for row in rows if row.is_model]
+  body = [
+    [name, str(sum(score.asked.values()))]
+    + [f"{row.measures.pieces[name].onset_f1:.3f}" for row in rows]
+    + [f"{row.measures.pieces[name].mel_distance:.2f}" for row in models]
+    for name, score in rows[0].measures.pieces.items()
+  ]
+  header = ["note F1", "notes", *(row.name for row in rows)]
+  header += [f"mel distance of {row.name}" for row in models]
+  return "\n".join(_markdown(header, body)) + "\n"
+
+
+def write_json(path: pathlib.Path, rows: Sequence[measures.Row], about: dict):
+  """Saves everything that was measured in a run, with what the run was."""
+  result = {"about": about, "rows": [dataclasses.asdict(row) for row in rows]}
   path.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def draw_all(
-  folder: pathlib.Path,
-  pieces: Sequence[renderings.Piece],
-  played: dict[str, dict[str, renderings.Rendering]],
-  config: audio.SpectrogramConfig,
-):
-  """Draws each piece: its notes, the soundfont's spectrogram, the models'.
-
-  Args:
-    folder: Where PIECE.png goes.
-    pieces: What to draw.
-    played: {row: {piece: rendering}}.
-    config: Gives the axes.
-  """
-  folder.mkdir(parents=True, exist_ok=True)
-  for piece in pieces:
-    log_mels = {"soundfont": piece.log_mel}
-    for name, row in _models(played).items():
-      log_mels[name] = row[piece.name].log_mel
-    draw(folder / f"{piece.name}.png", piece, log_mels, config)
-
-
-def draw(
-  path: pathlib.Path,
-  piece: renderings.Piece,
-  log_mels: dict[str, np.ndarray],
-  config: audio.SpectrogramConfig,
-):
-  """Draws a piano roll and, below it, spectrograms on one scale of time."""
-  figure = Figure(figsize=(12, 2.2 * (1 + len(log_mels))), layout="constrained")
-  axes = figure.subplots(1 + len(log_mels), sharex=True)
-  duration_s = len(piece.log_mel) / config.frame_rate
-  _draw_notes(axes[0], piece)
-  axes[0].set_title(piece.name, loc="left")
-  for axis, (name, log_mel) in zip(axes[1:], log_mels.items(), strict=True):
-    axis.imshow(
-      log_mel.T,
-      origin="lower",
-      aspect="auto",
-      extent=(0, duration_s, 0, config.n_mels),
-      vmin=-8,
-      vmax=config.log_max,
-      cmap="magma",
-      interpolation="nearest",
+def _overall(rows, config):
+  low, high = config.mel_range
+  body = []
+  for row in rows:
+    truth = _find(rows, row.truth)
+    onset, offset = (
+      _mean(row, "pieces", field) for field in ("onset_f1", "offset_f1")
     )
-    axis.set(title=name, ylabel="mel bin")
-  axes[-1].set(xlabel="seconds", xlim=(0, duration_s))
-  figure.savefig(path, dpi=100)
-
-
-def _draw_notes(axis, piece):
-  """Bars of pitched notes, one colour a program; dots of drums."""
-  pitched = piece.notes[~piece.notes.is_drum]
-  for index, program in enumerate(np.unique(pitched.program)):
-    part = pitched[pitched.program == program]
-    axis.hlines(
-      part.pitch, part.onset, part.offset, lw=2, color=f"C{index % 10}"
+    mel = _mean(row, "pieces", "mel_distance")
+    body.append(
+      [
+        f"**{row.name}**" if row.is_model else row.name,
+        f"{onset:.3f}",
+        _ratio(onset, _mean(truth, "pieces", "onset_f1")),
+        f"{offset:.3f}",
+        _ratio(offset, _mean(truth, "pieces", "offset_f1")),
+        f"{mel:.3f}",
+        f"{2 * mel / (high - low):.4f}",
+        f"{_mean(row, 'pieces', 'audio_distance'):.3f}",
+        f"{row.measures.fad:.3f}",
+      ]
     )
-  drums = piece.notes[piece.notes.is_drum]
-  axis.plot(drums.onset, drums.pitch, "k.", ms=2)
-  axis.set_ylabel("pitch")
+  header = [
+    f"mean of {len(rows[0].measures.pieces)} pieces",
+    "note F1",
+    "of ground truth's",
+    "with offsets",
+    "of ground truth's",
+    "mel distance, nats",
+    "on the model's scale",
+    "of the audio, nats",
+    "FAD",
+  ]
+  return _markdown(header, body)
+
+
+def _in_the_mix(rows):
+  """Shares of the notes of each family that are found in the pieces."""
+  asked, *_ = (_total(rows[0], field) for field in ["asked"])
+  body = []
+  for family in sorted(asked, key=asked.get, reverse=True):
+    if asked[family] < families.MIN_NOTES:
+      continue
+    shares = [
+      [
+        _total(row, field).get(family, 0) / asked[family]
+        for field in ("found", "found_whole")
+      ]
+      for row in rows
+    ]
+    body.append([family, str(asked[family]), *map(_pair, shares)])
+  names = [row.name for row in rows]
+  header = ["found in the mix: by onset / with offset", "notes", *names]
+  return _markdown(header, body) if body else []
+
+
+def _alone(rows):
+  """Note F1 of each family where it plays alone."""
+  judged = {
+    row.truth: targets.judged_families(_find(rows, row.truth).measures)
+    for row in rows
+  }
+  models = [row for row in rows if row.is_model]
+  body = []
+  for family, counts in rows[0].measures.solos.items():
+    if counts.asked < families.MIN_NOTES:
+      continue
+    cells = [
+      _pair([solo.onset_f1, solo.offset_f1])
+      for solo in (row.measures.solos[family] for row in rows)
+    ]
+    for row in models:
+      truth = _find(rows, row.truth).measures.solos[family]
+      ratio = _ratio(row.measures.solos[family].onset_f1, truth.onset_f1)
+      cells.append(ratio if family in judged[row.truth] else f"({ratio})")
+    body.append([family, str(counts.asked), *cells])
+  header = ["alone, note F1: by onset / with offset", "notes"]
+  header += [row.name for row in rows]
+  header += [f"{row.name}, of ground truth's" for row in models]
+  return _markdown(header, body) if body else []
+
+
+def _the_rest(rows):
+  """Drums, dynamics, loudness and joins."""
+  body = []
+  for row in rows:
+    truth = _find(rows, row.truth)
+    differences = [
+      level.difference_db for level in row.measures.levels.values()
+    ]
+    ranks = np.array(row.measures.joins)
+    drums = _mean(row, "drums", "f1")
+    body.append(
+      [
+        f"**{row.name}**" if row.is_model else row.name,
+        f"{drums:.3f}",
+        _ratio(drums, _mean(truth, "drums", "f1")),
+        f"{_mean(row, 'dynamics', 'with_velocity'):.2f}",
+        f"{_mean(row, 'dynamics', 'with_soundfont'):.2f}",
+        f"{_mean(row, 'dynamics', 'slope'):.2f}",
+        f"{np.mean(differences):+.1f} ± {np.std(differences):.1f}",
+        f"{_mean(row, 'levels', 'envelope'):.2f}",
+        f"{ranks.mean():.2f}" if len(ranks) else "-",
+        f"{(ranks > joins.HIGH).mean():.0%}" if len(ranks) else "-",
+      ]
+    )
+  header = [
+    "",
+    "drum onset F1",
+    "of ground truth's",
+    "velocity correlation",
+    "with the soundfont's levels",
+    "contrast",
+    "loudness, dB",
+    "envelope",
+    "rank of joins",
+    f"over {joins.HIGH:.0%}",
+  ]
+  return _markdown(header, body)
+
+
+def _targets(row, rows):
+  results = targets.check(row, _find(rows, row.truth), rows[0])
+  words = {True: "reached", False: "**missed**", None: "not measured"}
+  body = [
+    [
+      target.name,
+      "-" if np.isnan(target.value) else f"{target.value:.3f}",
+      target.bound,
+      words[target.reached],
+      target.note,
+    ]
+    for target in results
+  ]
+  return _markdown([f"targets: {row.name}", "", "asked", "", ""], body)
 
 
 def _markdown(header, body):
@@ -167,20 +195,28 @@ def _markdown(header, body):
   return [lines[0], rule, *lines[1:]]
 
 
-def _models(rows):
-  """The rows that come from a model."""
-  references = ("soundfont", "ground truth")
-  return {name: row for name, row in rows.items() if name not in references}
+def _find(rows, name):
+  return next(row for row in rows if row.name == name)
 
 
-def _mean(row, field):
-  return float(np.mean([getattr(score, field) for score in row.values()]))
+def _mean(row, part, field):
+  """Of one figure over pieces or instruments; NaN without any."""
+  values = [getattr(x, field) for x in getattr(row.measures, part).values()]
+  return float(np.mean(values)) if values else np.nan
+
+
+def _ratio(value, truth):
+  return f"{value / truth:.2f}" if truth else "-"
+
+
+def _pair(values):
+  return " / ".join(f"{value:.2f}" for value in values)
 
 
 def _total(row, field):
   """Sums {family: notes} over pieces."""
   total = {}
-  for score in row.values():
+  for score in row.measures.pieces.values():
     for family, count in getattr(score, field).items():
       total[family] = total.get(family, 0) + count
   return total

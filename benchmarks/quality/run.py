@@ -1,125 +1,205 @@
-"""How good a model sounds, beside the soundfont that it learned from.
+"""How good models sound, beside the soundfont that they learned from.
 
   python benchmarks/quality/run.py --model DIR steps=6,guidance=1.5 steps=20
 
-Each SETTINGS is a row of the table, given to the synthesizer as it is. Without
---model only the references are measured. See README.md.
+Each --model with each SETTINGS is a row of the tables; settings go to the
+synthesizer as they are. Without --model only the references are measured. See
+README.md.
 """
 
 import argparse
+from collections.abc import Callable
+import dataclasses
 import functools
 import pathlib
 import sys
+import time
 
-import numpy as np
+import material
+import measures
+import pictures
 import renderings
 import report
 import scores
 
 from music_spectrogram_diffusion import audio, inference, inverter
 from music_spectrogram_diffusion.data import soundfont
+from music_spectrogram_diffusion.evaluation import embeddings
 
 _HERE = pathlib.Path(__file__).parent
+
+# Where joins would be, as long as no model says it.
+_SEGMENT_FRAMES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class _Player:
+  """A row that is to be played; see `measures.Row`."""
+
+  name: str
+  truth: str
+  is_model: bool
+  play: Callable[[renderings.Piece], renderings.Rendering]
+  segment_frames: int
 
 
 def main():
   arguments = _parse_arguments()
   output = arguments.output
   (output / "cache").mkdir(parents=True, exist_ok=True)
-  synthesizer, invert = _load(arguments.model)
-  config = invert.config
+  embedding = embeddings.find_embedding(arguments.embedding)
+  synthesizers = dict(_load(text) for text in arguments.model)
+  players = _players(arguments, synthesizers)
+  config = _config(synthesizers)
 
+  started = time.monotonic()
+  paths = material.choose(_find_pieces(arguments.folder), arguments.pieces)
   renderer = soundfont.SoundfontRenderer(
     soundfont.find_soundfont(), config.sample_rate
   )
-  pieces = [
-    renderings.load_piece(path, arguments.seconds, renderer, config)
-    for path in _choose(arguments.folder, arguments.pieces)
-  ]
+  everything = material.make_material(
+    [
+      renderings.load_piece(path, arguments.seconds, renderer, config)
+      for path in paths
+    ],
+    renderer,
+    config,
+    num_figures=arguments.pieces,
+  )
   played = {
-    name: _play_all(name, play, pieces)
-    for name, play in _players(arguments, synthesizer, invert).items()
+    player.name: _play_all(player, everything.played) for player in players
   }
-
-  paths = []
-  for row, name, rendering in _each(played):
-    paths.append(output / "audio" / row / f"{name}.wav")
-    scores.write_audio(paths[-1], rendering.samples, config)
-  heard = iter(
-    scores.transcribe(
-      paths, python=arguments.transcriber, cache=output / "cache"
+  heard = _transcribe(arguments, everything, played, config)
+  rows = [
+    measures.Row(
+      player.name,
+      player.truth,
+      player.is_model,
+      measures.measure(
+        everything,
+        played[player.name],
+        heard[player.name],
+        embedding,
+        segment_frames=player.segment_frames,
+        config=config,
+      ),
     )
+    for player in players
+  ]
+
+  text = report.table(rows, config)
+  (output / "table.md").write_text(text)
+  (output / "pieces.md").write_text(report.piece_table(rows))
+  report.write_json(output / "scores.json", rows, _about(arguments))
+  pictures.draw_all(
+    output / "pictures",
+    everything.pieces,
+    {row.name: played[row.name] for row in rows if row.is_model},
+    config,
   )
-  rows = {
-    row: {
-      piece.name: scores.score(piece, of_row[piece.name], next(heard), config)
-      for piece in pieces
-    }
-    for row, of_row in played.items()
-  }
-
-  table = report.table(rows, config)
-  (output / "table.md").write_text(table)
-  about = {"model": arguments.model, "seconds": arguments.seconds}
-  report.write_json(output / "scores.json", rows, about)
-  report.draw_all(output / "pictures", pieces, played, config)
-  print(table)
+  pictures.draw_dynamics(output / "pictures" / "dynamics.png", rows)
+  pictures.draw_joins(output / "pictures" / "joins.png", rows)
+  print(text)
+  print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def _load(model):
-  """The model, None without one, and the inverter that both rows share."""
-  if model is None:
-    return None, inverter.GriffinLim(audio.SpectrogramConfig())
+def _load(text):
+  """(name, synthesizer) of "default", DIR or NAME=DIR."""
+  name, _, path = text.rpartition("=")
+  name = name or pathlib.Path(path).name
   synthesizer = inference.Synthesizer.from_pretrained(
-    None if model == "default" else model
+    None if path == "default" else path
   )
-  return synthesizer, synthesizer.inverter
+  return name, synthesizer
 
 
-def _players(arguments, synthesizer, invert):
-  """{row of the table: function from a piece to its rendering}."""
-  cache = arguments.output / "cache"
-  players = {
-    "soundfont": lambda piece: renderings.Rendering(
-      piece.samples, piece.log_mel
-    ),
-    "ground truth": lambda piece: renderings.play_ground_truth(
-      piece, invert, cache
-    ),
-  }
-  if synthesizer is not None:
-    for text in arguments.settings or [""]:
-      players[f"model {text}".strip()] = functools.partial(
-        renderings.play_model,
-        synthesizer=synthesizer,
-        settings=renderings.parse_settings(text),
+def _config(synthesizers):
+  """The features that all models share."""
+  configs = {x.spectrogram_config for x in synthesizers.values()}
+  if len(configs) > 1:
+    sys.exit(f"Expected models of the same features; found {configs}.")
+  return configs.pop() if configs else audio.SpectrogramConfig()
+
+
+def _players(arguments, synthesizers):
+  """The rows: the soundfont, a ground truth of each inverter, the models."""
+  inverters = {name: x.inverter for name, x in synthesizers.items()}
+  if not inverters:
+    inverters = {"griffin-lim": inverter.GriffinLim(_config({}))}
+  keys = {name: renderings.fingerprint(x) for name, x in inverters.items()}
+  several = len(set(keys.values())) > 1
+  truths, playing = {}, []
+  for name, key in keys.items():
+    segment_frames = _SEGMENT_FRAMES
+    if name in synthesizers:
+      segment_frames = synthesizers[name].model.network.segment_frames
+    if key not in truths:
+      truth = f"ground truth ({name})" if several else "ground truth"
+      play = functools.partial(
+        renderings.play_ground_truth,
+        invert=inverters[name],
+        key=key,
+        cache=arguments.output / "cache",
       )
-  return players
+      truths[key] = _Player(truth, truth, False, play, segment_frames)
+    if name in synthesizers:
+      for text in arguments.settings or [""]:
+        play = functools.partial(
+          renderings.play_model,
+          synthesizer=synthesizers[name],
+          settings=renderings.parse_settings(text),
+        )
+        row = f"{name} {text}".strip()
+        playing.append(
+          _Player(row, truths[key].name, True, play, segment_frames)
+        )
+  references = list(truths.values())
+  original = dataclasses.replace(
+    references[0],
+    name="soundfont",
+    play=lambda piece: renderings.Rendering(piece.samples, piece.log_mel),
+  )
+  return [original, *references, *playing]
 
 
-def _play_all(row, play, pieces):
-  played = {}
-  for piece in pieces:
-    print(f"{row}: {piece.name}", file=sys.stderr)
-    played[piece.name] = play(piece)
+def _play_all(player, pieces):
+  print(f"{player.name}: {len(pieces)} excerpts", file=sys.stderr)
+  started = time.monotonic()
+  played = {name: player.play(piece) for name, piece in pieces.items()}
+  print(f"  {time.monotonic() - started:.0f} s", file=sys.stderr)
   return played
 
 
-def _each(played):
-  for row, of_row in played.items():
-    for name, rendering in of_row.items():
-      yield row, name, rendering
+def _transcribe(arguments, everything, played, config):
+  """{row: {name: notes heard}}; all audio is kept in files, to listen to."""
+  paths = {
+    (row, name): arguments.output / "audio" / row / f"{name}.wav"
+    for row, of_row in played.items()
+    for name in of_row
+  }
+  for (row, name), path in paths.items():
+    scores.write_audio(path, played[row][name].samples, config)
+  wanted = [key for key in paths if key[1] in everything.transcribed]
+  found = scores.transcribe(
+    [paths[key] for key in wanted],
+    python=arguments.transcriber,
+    cache=arguments.output / "cache",
+  )
+  heard = {row: {} for row in played}
+  for (row, name), notes_heard in zip(wanted, found, strict=True):
+    heard[row][name] = notes_heard
+  return heard
 
 
-def _choose(folder, number):
-  """Paths of the pieces; when fewer are wanted, spread over the names."""
+def _find_pieces(folder):
   paths = sorted(folder.glob("*.mid"))
   if not paths:
     sys.exit(f"Expected MIDI files (*.mid) in {folder}; found none.")
-  if number is None or number >= len(paths):
-    return paths
-  chosen = np.linspace(0, len(paths) - 1, number).round().astype(int)
-  return [paths[index] for index in chosen]
+  return paths
+
+
+def _about(arguments):
+  return {key: str(value) for key, value in vars(arguments).items()}
 
 
 def _parse_arguments():
@@ -128,11 +208,22 @@ def _parse_arguments():
   )
   add = parser.add_argument
   add("settings", nargs="*", help="NAME=VALUE,... of a row; none: defaults")
-  add("--model", help='model directory, or "default" for the embedded one')
-  add("--pieces", type=int, help="how many, spread over all (default: all)")
+  add(
+    "--model",
+    action="append",
+    default=[],
+    help='model directory, NAME=DIRECTORY, or "default" for the embedded one;'
+    " several times for several models",
+  )
+  add(
+    "--pieces",
+    type=int,
+    help="how many, and how many figures, spread over all (default: all)",
+  )
   add("--seconds", type=float, default=20.0, help="of each piece (default: 20)")
   add("--folder", type=pathlib.Path, default=_HERE / "pieces")
   add("--output", type=pathlib.Path, default=_HERE / "results")
+  add("--embedding", default="log-mel-statistics", help="for FAD")
   add(
     "--transcriber",
     type=pathlib.Path,

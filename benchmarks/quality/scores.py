@@ -1,6 +1,7 @@
 """What is measured of each rendering, and the means over the pieces."""
 
 import collections
+from collections.abc import Sequence
 import dataclasses
 import hashlib
 import json
@@ -8,31 +9,18 @@ import pathlib
 import subprocess
 import sys
 
+import families
 import numpy as np
 import renderings
 import soundfile
 
 from music_spectrogram_diffusion import audio, evaluation, notes
 
-# General MIDI's families: eight programs each.
-_FAMILIES = (
-  "piano",
-  "chromatic percussion",
-  "organ",
-  "guitar",
-  "bass",
-  "strings",
-  "ensemble",
-  "brass",
-  "reed",
-  "pipe",
-  "synth lead",
-  "synth pad",
-  "synth effects",
-  "ethnic",
-  "percussive",
-  "sound effects",
-)
+OFFSET_RATIO = 0.2
+"""Share of a note's length by which its end may be wrong, as in MIREX."""
+
+_UNISON_S = 0.05
+_OCTAVE_START = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +36,7 @@ class Score:
       the inverter and the soundfont's.
     audio_distance: The same for the spectrogram of the resulting audio.
     found: {family: notes found, by onset}.
+    found_whole: {family: notes found, by onset and offset}.
     asked: {family: notes asked for}.
   """
 
@@ -56,7 +45,38 @@ class Score:
   mel_distance: float
   audio_distance: float
   found: dict[str, int]
+  found_whole: dict[str, int]
   asked: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+  """Notes of excerpts that one family plays alone, all together.
+
+  Attributes:
+    asked: Notes asked for; unisons count once.
+    heard: Notes that the transcriber hears.
+    found: Notes that are in both, by onset.
+    found_whole: The same by onset and offset.
+  """
+
+  asked: int
+  heard: int
+  found: int
+  found_whole: int
+
+  @property
+  def onset_f1(self) -> float:
+    """Note F1 by onset."""
+    return self._f1(self.found)
+
+  @property
+  def offset_f1(self) -> float:
+    """Note F1 by onset and offset."""
+    return self._f1(self.found_whole)
+
+  def _f1(self, found):
+    return 2 * found / max(1, self.asked + self.heard)
 
 
 def transcribe(
@@ -101,22 +121,59 @@ def score(
   """Measures one rendering of one piece."""
   asked = _without_unisons(piece.notes[~piece.notes.is_drum])
   found = evaluation.matched_notes(asked, heard)
-  families = np.array(_FAMILIES)[asked.program // 8]
+  whole = evaluation.matched_notes(asked, heard, offset_ratio=OFFSET_RATIO)
+  named = families.of_notes(asked)
   audio_mel = audio.log_mel(rendering.samples, config)[: len(piece.log_mel)]
   return Score(
     onset_f1=evaluation.note_f1(asked, heard),
-    offset_f1=evaluation.note_f1(asked, heard, offset_ratio=0.2),
+    offset_f1=evaluation.note_f1(asked, heard, offset_ratio=OFFSET_RATIO),
     mel_distance=evaluation.log_mel_distance(piece.log_mel, rendering.log_mel),
     audio_distance=evaluation.log_mel_distance(piece.log_mel, audio_mel),
-    found=dict(collections.Counter(families[found].tolist())),
-    asked=dict(collections.Counter(families.tolist())),
+    found=dict(collections.Counter(named[found].tolist())),
+    found_whole=dict(collections.Counter(named[whole].tolist())),
+    asked=dict(collections.Counter(named.tolist())),
   )
+
+
+def count(
+  solos: Sequence[renderings.Piece],
+  heard: Sequence[notes.Notes],
+  *,
+  folded: bool = False,
+) -> Counts:
+  """Counts the notes of solos, and which of them are heard.
+
+  Args:
+    solos: What was asked for.
+    heard: The transcription of each.
+    folded: Whether octaves are not told apart.
+  """
+  fold = _fold if folded else lambda piece: piece
+  counts = []
+  for solo, notes_heard in zip(solos, map(fold, heard), strict=True):
+    asked = _without_unisons(fold(solo.notes))
+    found = evaluation.matched_notes(asked, notes_heard)
+    whole = evaluation.matched_notes(
+      asked, notes_heard, offset_ratio=OFFSET_RATIO
+    )
+    counts.append((len(asked), len(notes_heard), found.sum(), whole.sum()))
+  return Counts(*np.sum(counts, axis=0).tolist())
 
 
 def write_audio(path: pathlib.Path, samples, config: audio.SpectrogramConfig):
   """Saves audio as it is: what is beyond [-1, 1] is not clipped."""
   path.parent.mkdir(parents=True, exist_ok=True)
   soundfile.write(path, samples, config.sample_rate, subtype="FLOAT")
+
+
+def _fold(piece):
+  """Puts all notes into one octave; those that start together become one."""
+  folded = dataclasses.replace(piece, pitch=_OCTAVE_START + piece.pitch % 12)
+  order = np.lexsort((-piece.offset, piece.onset, folded.pitch))
+  folded = folded[order]
+  apart = np.diff(folded.onset) > _UNISON_S
+  apart |= np.diff(folded.pitch) != 0
+  return folded[np.insert(apart, 0, True)] if len(folded) else folded
 
 
 def _without_unisons(piece):

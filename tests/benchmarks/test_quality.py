@@ -1,0 +1,272 @@
+"""Facts about the measures of benchmarks/quality."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+import sys
+
+import numpy as np
+import pytest
+
+from music_spectrogram_diffusion import audio, inverter, notes
+from music_spectrogram_diffusion.inference import synthesizer
+
+_FOLDER = Path(__file__).parents[2] / "benchmarks" / "quality"
+_CONFIG = audio.SpectrogramConfig()
+_RATE = _CONFIG.sample_rate
+
+
+def _module(name):
+  """Imports a module of the bench, as its own run.py does."""
+  sys.path.insert(0, str(_FOLDER))
+  try:
+    return importlib.import_module(name)
+  finally:
+    sys.path.remove(str(_FOLDER))
+
+
+drums = _module("drums")
+dynamics = _module("dynamics")
+families = _module("families")
+joins = _module("joins")
+material = _module("material")
+measures = _module("measures")
+renderings = _module("renderings")
+report = _module("report")
+scores = _module("scores")
+targets = _module("targets")
+
+
+def _bursts(onset, amplitude, duration_s):
+  """Noise that starts at each onset and dies away with 30 ms."""
+  rng = np.random.default_rng(0)
+  samples = np.zeros(round(duration_s * _RATE), np.float32)
+  fall = np.exp(-np.arange(round(0.2 * _RATE)) / (0.03 * _RATE))
+  for start, level in zip(np.rint(onset * _RATE), amplitude, strict=True):
+    burst = level * fall * rng.standard_normal(len(fall))
+    end = min(len(samples), int(start) + len(burst))
+    samples[int(start) : end] += burst[: end - int(start)]
+  return samples
+
+
+def _sine(duration_s, frequency_hz=440.0):
+  time = np.arange(round(duration_s * _RATE)) / _RATE
+  return (0.3 * np.sin(2 * np.pi * frequency_hz * time)).astype(np.float32)
+
+
+def test_hits_are_heard_where_they_are_and_nowhere_else():
+  onset = np.array([0.0, 0.31, 0.5, 0.62, 1.0, 1.7])
+  hits = notes.Notes.from_columns(onset, onset, 38, 100, 0, True)
+  score = drums.score(hits, _bursts(onset, [0.3] * 6, 2.0), _CONFIG)
+  assert (score.f1, score.asked, score.heard) == (1.0, 6, 6)
+
+
+def test_hits_that_come_too_late_or_not_at_all_are_not_heard():
+  onset = np.array([0.5, 1.0, 1.5])
+  hits = notes.Notes.from_columns(onset, onset, 38, 100, 0, True)
+  late = _bursts(onset + 0.1, [0.3] * 3, 2.0)
+  assert drums.score(hits, late, _CONFIG).f1 == 0
+  assert drums.score(hits, 0 * late, _CONFIG) == drums.OnsetScore(0.0, 3, 0)
+  half = _bursts(onset[:1], [0.3], 2.0)
+  assert drums.score(hits, half, _CONFIG).f1 == pytest.approx(2 / 4)
+
+
+def test_steady_sound_has_no_onset_neither_at_its_end():
+  heard = drums.find_onsets(_sine(2.0), _CONFIG)
+  assert (heard < drums.TOLERANCE_S).all()
+
+
+def test_drums_that_are_struck_together_are_one_onset():
+  onset = np.array([0.5, 0.1, 0.51, 0.1, 0.58])
+  hits = notes.Notes.from_columns(
+    onset, onset, [38, 36, 42, 42, 38], 9, 0, True
+  )
+  np.testing.assert_allclose(drums.hits(hits), [0.1, 0.5, 0.58])
+
+
+@pytest.mark.parametrize("contrast", [1.0, 0.5, 0.0])
+def test_the_slope_of_a_figure_is_its_contrast(contrast):
+  figure = material.figure_notes()["snare"]
+  level_db = 40 * np.log10(np.array(material.VELOCITIES) / 127)
+  reference, samples = (
+    _bursts(figure.onset, 10 ** (share * level_db / 20), 5.0)
+    for share in (1.0, contrast)
+  )
+  result = dynamics.measure_figure(
+    figure.onset, figure.velocity, samples, reference, _RATE
+  )
+  # The bursts' own noise is worth a tenth of the range of velocities.
+  assert result.slope == pytest.approx(contrast, abs=0.12)
+  if contrast:
+    assert result.with_velocity > 0.9 and result.with_soundfont > 0.95
+
+
+def test_levels_that_do_not_vary_correlate_with_nothing():
+  assert dynamics.correlation(np.full(4, -20.0), np.arange(4.0)) == 0
+  assert dynamics.correlation(np.arange(4.0), -np.arange(4.0)) == -1
+
+
+def test_half_the_amplitude_is_six_decibels_less_with_the_same_envelope():
+  samples = _bursts(np.array([0.1, 0.8, 1.3]), [0.4, 0.1, 0.2], 2.0)
+  level = dynamics.measure_level(samples / 2, samples, _RATE)
+  assert level.difference_db == pytest.approx(-6.02, abs=0.01)
+  assert level.envelope == pytest.approx(1.0, abs=1e-3)
+
+
+def test_joins_of_noise_rank_as_any_other_place():
+  noise = np.random.default_rng(1).standard_normal(60 * _RATE)
+  ranks = joins.ranks(0.1 * noise.astype(np.float32), 20, _CONFIG)
+  assert len(ranks) == 149
+  # 149 uniform ranks: their mean deviates by 0.024, the share by 0.018.
+  assert ranks.mean() == pytest.approx(0.5, abs=0.07)
+  assert (ranks > joins.HIGH).mean() == pytest.approx(0.05, abs=0.05)
+
+
+def test_a_step_at_every_join_of_steady_sound_ranks_highest():
+  samples = _sine(20.0)
+  segment = 256 * _CONFIG.hop_length
+  levels = np.repeat([1.0, 0.7, 1.0, 0.7], segment)[: len(samples)]
+  ranks = joins.ranks(samples * levels.astype(np.float32), 256, _CONFIG)
+  assert len(ranks) == 3 and (ranks == 1).all()
+
+
+def test_what_exceeds_the_reference_is_the_mean_of_pairs_with_its_error():
+  mean, error = joins.excess(np.array([0.5, 0.9]), np.array([0.5, 0.5]))
+  assert mean == pytest.approx(0.2)
+  assert error == pytest.approx(0.2)  # Deviation 0.4/sqrt(2), over sqrt(2).
+
+
+def test_every_class_of_the_models_is_of_one_family():
+  classes = notes.Notes.from_columns(
+    0, 1, 60, 64, list(notes.SLAKH_CLASSES.values())
+  )
+  masks = [families.mask(classes, family) for family in families.FAMILIES]
+  assert (np.sum(masks, axis=0) == 1).all()
+  assert set(families.of_notes(classes)) == set(families.FAMILIES)
+
+
+def test_a_figure_fits_into_a_segment_and_its_velocities_have_no_trend():
+  figures = material.figure_notes()
+  assert len(figures) > len(notes.SLAKH_CLASSES)
+  longest_s = max(figure.duration_s for figure in figures.values())
+  assert (longest_s + synthesizer.TAIL_S) * _CONFIG.frame_rate <= 256
+  order = np.arange(len(material.VELOCITIES))
+  assert abs(np.corrcoef(order, material.VELOCITIES)[0, 1]) < 0.2
+
+
+class _FakeRenderer:
+  """Silence of the length that is asked for."""
+
+  def render(self, piece, duration_s):
+    return np.zeros(round(duration_s * _RATE), np.float32)
+
+
+def _piece(name, *parts):
+  """Parts of (program or None for drums, number of notes)."""
+  rows = [
+    notes.Notes.from_columns(
+      np.arange(number) / 10,
+      np.arange(number) / 10 + 0.1,
+      60,
+      64,
+      program or 0,
+      program is None,
+    )
+    for program, number in parts
+  ]
+  return renderings.play_soundfont(
+    name, notes.Notes.concatenate(rows), _FakeRenderer(), _CONFIG
+  )
+
+
+def test_solos_hold_their_family_alone_and_drums_their_drums():
+  pieces = [_piece("a", (40, 40), (33, 12), (None, 20)), _piece("b", (41, 30))]
+  made = material.make_material(pieces, _FakeRenderer(), _CONFIG, num_figures=2)
+  assert set(made.solos) == {"strings", "bass"}
+  assert [x.name for x in made.solos["strings"]] == ["a-strings", "b"]
+  assert set(made.solos["bass"][0].notes.program) == {33}
+  assert [x.name for x in made.drums] == ["a-drums"]
+  assert made.drums[0].notes.is_drum.all() and len(made.drums[0].notes) == 20
+  assert len(made.figures) == 2 and len(made.played) == 2 + 2 + 1 + 2
+  assert "a-drums" not in made.transcribed
+
+
+def test_counts_of_solos_add_up_to_an_f1():
+  solo = _piece("a", (0, 10))
+  heard = [solo.notes[:8], solo.notes[:0]]
+  counts = scores.count([solo, solo], heard)
+  assert counts == scores.Counts(20, 8, 8, 8)
+  assert counts.onset_f1 == pytest.approx(16 / 28)
+
+
+def test_where_octaves_are_folded_overtones_count_as_the_note_and_once():
+  solo = _piece("a", (33, 10))
+  above = dataclasses.replace(solo.notes, pitch=solo.notes.pitch + 12)
+  heard = notes.Notes.concatenate([above, solo.notes[:4]])
+  assert scores.count([solo], [above]).found == 0
+  counts = scores.count([solo], [heard], folded=True)
+  assert counts == scores.Counts(10, 10, 10, 10)
+
+
+def test_chosen_pieces_are_spread_over_all():
+  assert material.choose("abcdefg", 3) == ["a", "d", "g"]
+  assert material.choose("ab", None) == ["a", "b"]
+
+
+def test_inverters_are_told_apart_by_settings_and_weights():
+  def fingerprint(iterations=8, **changed):
+    config = dataclasses.replace(_CONFIG, **changed)
+    return renderings.fingerprint(inverter.GriffinLim(config, iterations))
+
+  assert fingerprint() == fingerprint()
+  assert len({fingerprint(), fingerprint(9), fingerprint(n_mels=64)}) == 3
+
+
+def _measures(f1, correlation=0.9, ranks=(0.5, 0.6, 0.4), heard=100):
+  score = scores.Score(
+    f1, f1 / 2, 0.1, 0.2, {"piano": 40}, {"piano": 20}, {"piano": 80}
+  )
+  return measures.Measures(
+    pieces={"a": score},
+    solos={"piano": scores.Counts(100, heard, round(100 * f1), 10)},
+    drums={"a": drums.OnsetScore(f1, 50, 50)},
+    dynamics={"Violin": dynamics.Dynamics([-9.0] * 7, correlation, 0.9, 1.0)},
+    levels={"a": dynamics.Level(0.5, 0.9)},
+    joins=list(ranks),
+    fad=0.3,
+  )
+
+
+def _row(name, is_model, **measured):
+  return measures.Row(name, "ground truth", is_model, _measures(**measured))
+
+
+def test_a_model_as_good_as_ground_truth_reaches_every_target():
+  truth = _row("ground truth", False, f1=0.5)
+  model = _row("model", True, f1=0.5)
+  results = targets.check(model, truth, truth)
+  assert len(results) == 6 and all(target.reached for target in results)
+
+
+def test_a_bad_model_misses_every_target_and_the_table_says_so():
+  rows = [
+    _row("soundfont", False, f1=0.6),
+    _row("ground truth", False, f1=0.5),
+    _row("model", True, f1=0.3, correlation=0.4, ranks=(0.99, 0.98, 0.96)),
+  ]
+  results = targets.check(rows[2], rows[1], rows[0])
+  assert [target.reached for target in results] == [False] * 6
+  text = report.table(rows, _CONFIG)
+  assert text.count("**missed**") == 6
+  assert "| **model** | 0.300 | 0.60 |" in text
+  assert "| piano | 80 | 0.50 / 0.25 |" in text
+
+
+def test_a_family_is_judged_with_enough_notes_that_can_be_heard():
+  truth = _measures(f1=0.5)
+  few = dataclasses.replace(truth.solos["piano"], asked=families.MIN_NOTES - 1)
+  deaf = dataclasses.replace(truth.solos["piano"], found=1)
+  truth = dataclasses.replace(
+    truth, solos=truth.solos | {"harp": few, "timpani": deaf}
+  )
+  assert targets.judged_families(truth) == ["piano"]
