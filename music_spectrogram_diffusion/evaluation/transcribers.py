@@ -1,26 +1,29 @@
 """What listens: audio in, the notes that it heard out.
 
-Transcribers are plug-ins, found by a line such as `command=...` or `midi=...`.
-None of them is needed to import this module.
+Transcribers are plug-ins, found by a line such as `mt3=...` or `command=...`.
 """
 
 from collections.abc import Callable
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import shlex
 import signal
 import subprocess
 import tempfile
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import jax
+from jax import numpy as jnp
 from jaxtyping import Float32
 import numpy as np
 
-from music_spectrogram_diffusion import audio, notes
+from music_spectrogram_diffusion import audio, checkpoints, models, notes
 
 _TIMEOUT_S = 1800.0
+_BATCH = 8  # Segments that MT3 hears at once.
 _MOST_TOLD = 200  # Characters of what a command has said, in an error.
 
 
@@ -58,9 +61,9 @@ def find_transcriber(spec: str) -> Transcriber:
   """Makes the transcriber that a line of the form KIND=VALUE names.
 
   Args:
-    spec: `command=COMMAND {wav} {midi}`, a program that `CommandTranscriber`
-      runs, or `midi=FOLDER`, where MIDI files lie already, called like the
-      songs.
+    spec: `mt3=CHECKPOINT`, the folder of MT3's released weights;
+      `command=COMMAND {wav} {midi}`, a program that `CommandTranscriber` runs;
+      or `midi=FOLDER`, where MIDI files lie already, called like the songs.
 
   Raises:
     TranscriptionError: There is none of that kind, or it is not there.
@@ -73,6 +76,60 @@ def find_transcriber(spec: str) -> Transcriber:
     )
   _, make = _KINDS[kind]
   return make(value.strip())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mt3Transcriber:
+  """Listens by the network of Gardner et al. 2022.
+
+  Attributes:
+    model: What hears.
+    parameters: The model's.
+  """
+
+  model: models.TranscriptionModel
+  parameters: dict[str, Any]
+  name: str = "mt3"
+
+  @classmethod
+  def from_checkpoint(cls, path: str | os.PathLike) -> "Mt3Transcriber":
+    """Loads the released weights."""
+    if not pathlib.Path(path).is_dir():
+      raise TranscriptionError(
+        f"Expected the checkpoint of MT3 at {path}, found none; it can be"
+        " copied by `gsutil -m cp -r gs://mt3/checkpoints/mt3 FOLDER`."
+      )
+    try:
+      return cls(*checkpoints.load_mt3_checkpoint(path))
+    except checkpoints.CheckpointError as error:
+      raise TranscriptionError(str(error)) from error
+
+  def __call__(
+    self, samples: Float32[np.ndarray, " samples"], song_id: str
+  ) -> notes.Notes:
+    """Transcribes a song; see `Transcriber`."""
+    _check_finite(samples, song_id)
+    model = self.model
+    heard = []
+    num_segments = model.num_segments(len(samples))
+    for start in range(0, num_segments, _BATCH):
+      # Past the end the last one is heard again, so that shapes do not change.
+      frames = [
+        model.features(samples, min(segment, num_segments - 1))
+        for segment in range(start, start + _BATCH)
+      ]
+      tokens = model.predict(self._on_device, jnp.asarray(np.stack(frames)))
+      heard.extend(np.asarray(tokens))
+    return notes.read_transcript(
+      heard[:num_segments],
+      vocabulary=model.vocabulary,
+      segment_frames=model.network.segment_frames,
+      frame_rate=model.spectrogram.frame_rate,
+    )
+
+  @functools.cached_property
+  def _on_device(self) -> dict[str, Any]:
+    return jax.device_put(self.parameters)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +170,7 @@ class CommandTranscriber:
     self, samples: Float32[np.ndarray, " samples"], song_id: str
   ) -> notes.Notes:
     """Transcribes a song; see `Transcriber`."""
+    _check_finite(samples, song_id)
     with tempfile.TemporaryDirectory(prefix="transcriber-") as scratch:
       folder = pathlib.Path(scratch) / "out"
       folder.mkdir()
@@ -213,6 +271,16 @@ class MidiFolder:
     )
 
 
+def _check_finite(
+  samples: Float32[np.ndarray, " samples"], song_id: str
+) -> None:
+  if not np.isfinite(samples).all():
+    raise TranscriptionError(
+      f"Expected finite samples to transcribe for {song_id}, got NaN or"
+      " infinity."
+    )
+
+
 def _fill(argument: str, places: dict[str, pathlib.Path]) -> str:
   for mark, path in places.items():
     argument = argument.replace(mark, str(path))
@@ -228,6 +296,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 # By kind: what a line looks like, and what is made of the part after "=".
 _KINDS: dict[str, tuple[str, Callable[[str], Transcriber]]] = {
+  "mt3": ("mt3=CHECKPOINT", Mt3Transcriber.from_checkpoint),
   "command": ("'command=PROGRAM {wav} {midi}'", CommandTranscriber),
   "midi": ("midi=FOLDER", lambda value: MidiFolder(pathlib.Path(value))),
 }
