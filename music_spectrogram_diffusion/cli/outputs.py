@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
@@ -15,10 +16,12 @@ class Job:
   Attributes:
     source: The MIDI file.
     audio: The audio file to write.
+    seed: Of its rendering.
   """
 
   source: Path
   audio: Path
+  seed: int = 0
 
   @property
   def sidecar(self) -> Path:
@@ -39,6 +42,7 @@ def plan(
   formats: Sequence[str],
   with_plot: bool,
   overwrite: bool,
+  seeds: Sequence[int] = (0,),
 ) -> tuple[list[Job], list[str]]:
   """Decides what is rendered to where, before anything is rendered.
 
@@ -51,9 +55,10 @@ def plan(
     formats: Names of the audio formats, which are also their suffixes.
     with_plot: Whether a picture is written too.
     overwrite: Whether existing files may be replaced.
+    seeds: Of the variations of each input; several are named after theirs.
 
   Returns:
-    What can be rendered, and a line for each input that can not.
+    What can be rendered, and a line for each that can not.
 
   Raises:
     ValueError: `format` or `output` cannot be meant.
@@ -73,12 +78,16 @@ def plan(
 
   jobs, problems = [], []
   makers: dict[Path, Path] = {}
-  for source, folder in _sources(inputs, problems):
+  for (source, folder), seed in itertools.product(
+    _sources(inputs, problems), seeds
+  ):
     audio = single or (
       (source.parent if output is None else output / folder)
       / f"{source.stem}.{format}"
     )
-    job = Job(source, audio)
+    if len(seeds) > 1:
+      audio = audio.with_name(f"{audio.stem}-{seed}.{format}")
+    job = Job(source, audio, seed)
     if makers.get(audio) == source:  # Given twice, as a file and its folder.
       continue
     if audio in makers:

@@ -2,15 +2,11 @@
 
 from collections.abc import Callable, Iterator
 import contextlib
-import hashlib
-import json
 from pathlib import Path
-import time
 from typing import Annotated
 
 import typer
 
-import music_spectrogram_diffusion
 from music_spectrogram_diffusion.cli import console, outputs
 
 
@@ -41,15 +37,37 @@ def render(
   ] = None,
   steps: Annotated[
     int | None,
-    typer.Option(min=1, help="Sampling steps.  [default: the model's]"),
+    typer.Option(help="Sampling steps.  [default: the model's]"),
   ] = None,
   sampler: Annotated[
     str | None,
-    typer.Option(help="ddpm or ddim.  [default: the model's]"),
+    typer.Option(help="ddpm, ddim, dpm or sde-dpm.  [default: the model's]"),
+  ] = None,
+  spacing: Annotated[
+    str | None,
+    typer.Option(
+      help="How the steps lie: even in time or logsnr, or karras."
+      "  [default: the model's]"
+    ),
+  ] = None,
+  end_time: Annotated[
+    float | None,
+    typer.Option(
+      help="Noise time at which the steps end, 0 to below 1."
+      "  [default: the model's]"
+    ),
   ] = None,
   guidance: Annotated[
     float | None,
     typer.Option(help="Guidance weight, 1 for none.  [default: the model's]"),
+  ] = None,
+  guidance_interval: Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+      metavar="LOW HIGH",
+      help="Guide at these noise times only, 0 to 1; steps outside cost half."
+      "  [default: the model's]",
+    ),
   ] = None,
   inverter: Annotated[
     str | None,
@@ -61,6 +79,19 @@ def render(
   seed: Annotated[
     int, typer.Option(min=0, help="The same seed gives the same audio.")
   ] = 0,
+  variations: Annotated[
+    int,
+    typer.Option(
+      help="Renderings of each file, with seeds from --seed on; their names end"
+      " in the seed."
+    ),
+  ] = 1,
+  batch_size: Annotated[
+    int,
+    typer.Option(
+      help="Songs or variations at a time: faster in total, for more memory."
+    ),
+  ] = 1,
   format: Annotated[
     str | None,
     typer.Option(help="wav, flac, mp3 or ogg.  [default: as OUTPUT, or wav]"),
@@ -71,6 +102,9 @@ def render(
   overwrite: Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist.")
   ] = False,
+  verbose: Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say how much memory it took.")
+  ] = False,
 ) -> None:
   """Render MIDI files to audio.
 
@@ -79,6 +113,12 @@ def render(
   """
   from music_spectrogram_diffusion import audio
 
+  for option, number in (
+    ("batch-size", batch_size),
+    ("variations", variations),
+  ):
+    if number < 1:
+      raise ValueError(f"Expected --{option} of 1 or more, got {number}.")
   jobs, problems = outputs.plan(
     inputs,
     output,
@@ -86,6 +126,7 @@ def render(
     formats=audio.FORMATS,
     with_plot=plot,
     overwrite=overwrite,
+    seeds=range(seed, seed + variations),
   )
   for problem in problems:
     console.complain(problem)
@@ -96,103 +137,132 @@ def render(
       synthesizer = inference.Synthesizer.from_pretrained(
         model, inverter=inverter
       )
-    facts = {"inverter": inverter or type(synthesizer.inverter).__name__}
-    settings = {"steps": steps, "sampler": sampler, "guidance": guidance}
+    settings = {
+      "steps": steps,
+      "sampler": sampler,
+      "guidance": guidance,
+      "end_time": end_time,
+      "spacing": spacing,
+      "guidance_interval": guidance_interval,
+    }
     given = {k: v for k, v in settings.items() if v is not None}
-    for job in jobs:
-      try:
-        with console.warnings_as_lines(job.source):
-          _render_file(
-            job,
-            synthesizer,
-            given | {"seed": seed},
-            facts,
-            plot=plot,
-            overwrite=overwrite,
-          )
-      except (ValueError, OSError) as error:
-        if console.debugging():
-          raise
-        problems.append(console.reason(error, job.source))
-        console.complain(problems[-1])
+    synthesizer.check_settings(**given)
+    facts = {
+      "model_hash": synthesizer.model_hash,
+      "inverter": inverter or type(synthesizer.inverter).__name__,
+      "settings": dict(synthesizer.defaults) | given,
+    }
+    renderer = _Renderer(
+      jobs, synthesizer, facts, plot=plot, overwrite=overwrite
+    )
+    with console.warnings_as_lines(model or ""):
+      renderer.run(problems, batch_size=batch_size, settings=given)
+    if verbose or batch_size > 1:
+      console.say(f"memory: {inference.peak_memory()}")
   if problems:
     raise typer.Exit(2)
 
 
-def _render_file(
-  job, synthesizer, settings, more_facts, *, plot, overwrite
-) -> None:
-  """Renders one file; an interrupt leaves what was rendered, and exits 130."""
-  from music_spectrogram_diffusion import audio, notes
-  from music_spectrogram_diffusion.cli import plotting
+class _Renderer:
+  """Renders songs, some at a time, each to its own files."""
 
-  start = time.perf_counter()
-  piece = notes.read_midi(job.source)
-  job.audio.parent.mkdir(parents=True, exist_ok=True)
-  config = synthesizer.spectrogram_config
-  overview = plotting.MelOverview(config.n_mels)
-  writer = audio.AudioWriter(job.audio, config.sample_rate, overwrite=overwrite)
-  interrupted = False
-  try:
-    with writer, _progress(job.source.name) as advance:
-      for segment in synthesizer.stream(piece, **settings):
-        writer.write(segment.samples)
-        overview.append(segment.log_mel)
-        advance(segment, writer.num_samples / config.sample_rate)
-  except KeyboardInterrupt:
-    interrupted = True
-  duration_s = writer.num_samples / config.sample_rate
-  if interrupted and not writer.num_samples:
-    console.say("Interrupted; nothing was rendered yet.")
-    raise typer.Exit(130)
+  def __init__(self, jobs, synthesizer, facts, **options):
+    self._synthesizer = synthesizer
+    self._facts = facts
+    self._options = options
+    self._waiting = iter(jobs)
+    self._playing = {}  # {song: its rendering}
 
-  if writer.num_clipped:
-    console.say(
-      f"warning: {job.audio}: clipped {writer.num_clipped} samples beyond 1."
-    )
-  facts = (
-    _facts(job, synthesizer, settings)
-    | more_facts
-    | {
-      "sample_rate": config.sample_rate,
-      "duration_s": duration_s,
-      "complete": not interrupted,
-    }
-  )
-  outputs.write_whole(job.sidecar, json.dumps(facts, indent=2).encode() + b"\n")
-  if interrupted:
-    console.say(f"Interrupted; {job.audio} holds the first {duration_s:.1f} s.")
-    raise typer.Exit(130)
-  if plot:
-    figure = plotting.draw_rendering(
-      piece,
-      overview.columns(),
-      frames_per_column=overview.frames_per_column,
-      config=config,
-      title=job.source.name,
-    )
-    outputs.write_whole(job.plot, plotting.png(figure))
-  spent_s = time.perf_counter() - start
-  print(f"{job.audio}: {duration_s:.1f} s of audio in {spent_s:.1f} s")
+  def run(self, problems, *, batch_size, settings) -> None:
+    """Renders all songs; a line for each that fails is added to `problems`.
 
+    An interrupt leaves what was rendered of each, and exits 130.
+    """
+    from music_spectrogram_diffusion import inference
 
-def _facts(job, synthesizer, settings) -> dict[str, object]:
-  """What the sidecar says of how the audio came about."""
-  with job.source.open("rb") as file:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-  return {
-    "input": job.source.name,
-    "input_sha256": digest,
-    "output": job.audio.name,
-    "version": music_spectrogram_diffusion.__version__,
-    "model_hash": synthesizer.model_hash,
-    "settings": dict(synthesizer.defaults) | settings,
-  }
+    songs = self._songs(problems)
+    try:
+      while True:  # Until nothing fails.
+        try:
+          with _progress() as show:
+            for song, segment in self._synthesizer.stream_batch(
+              songs, batch_size=batch_size, **settings
+            ):
+              self._take(song, segment, show, problems)
+          return
+        except inference.BatchTooLargeError:
+          raise
+        except (ValueError, OSError) as error:
+          for rendering in self._discard(error):
+            self._report(error, rendering.job, problems)
+    except KeyboardInterrupt as interrupt:
+      self._leave(interrupt)
+      raise typer.Exit(130) from None
+    except BaseException as error:
+      self._discard(error)
+      raise
+
+  def _songs(self, problems):
+    """Opens songs as the synthesizer asks for them."""
+    from music_spectrogram_diffusion.cli import rendering
+
+    for job in self._waiting:
+      try:
+        with console.warnings_as_lines(job.source):
+          opened = rendering.Rendering(job, self._synthesizer, **self._options)
+      except (ValueError, OSError) as error:
+        self._report(error, job, problems)
+        continue
+      self._playing[opened.song] = opened
+      yield opened.song
+
+  def _take(self, song, segment, show, problems) -> None:
+    """Writes the next segment of a song, or ends it."""
+    rendering = self._playing.get(song)
+    if rendering is None:  # It has failed.
+      return
+    show(rendering, segment)
+    try:
+      if segment is not None:
+        rendering.append(segment)
+        return
+      rendering.finish(self._facts, complete=True)
+    except (ValueError, OSError) as error:
+      rendering.fail(error)
+      self._report(error, rendering.job, problems)
+      song.is_wanted = False
+    del self._playing[song]
+
+  def _discard(self, error):
+    """Ends what is being rendered, without files; returns what that was."""
+    ended = list(self._playing.values())
+    self._playing.clear()
+    for rendering in ended:
+      rendering.fail(error)
+    return ended
+
+  def _report(self, error, job, problems) -> None:
+    if console.debugging():
+      raise error
+    problems.append(console.reason(error, job.source))
+    console.complain(problems[-1])
+
+  def _leave(self, interrupt) -> None:
+    """Keeps what there is of the songs that were interrupted."""
+    begun = [r for r in self._discard(interrupt) if r.duration_s]
+    for rendering in begun:
+      rendering.finish(self._facts, complete=False)
+      console.say(
+        f"Interrupted; {rendering.job.audio} holds the first"
+        f" {rendering.duration_s:.1f} s."
+      )
+    if not begun:
+      console.say("Interrupted; nothing was rendered yet.")
 
 
 @contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable]:
-  """Shows on stderr how far a file is; gives what to call on each segment."""
+def _progress() -> Iterator[Callable]:
+  """Shows on stderr how far songs are; gives what to call on each segment."""
   import rich.console
   import rich.progress
 
@@ -210,14 +280,21 @@ def _progress(name: str) -> Iterator[Callable]:
     disable=not terminal.is_terminal,
     transient=True,
   ) as progress:
-    task = progress.add_task(name, total=None, audio_s=0.0)
+    tasks = {}
 
-    def advance(segment, audio_s: float) -> None:
+    def show(rendering, segment) -> None:
+      """Says how far a song is; None for its end."""
+      if rendering not in tasks:
+        name = rendering.job.source.name
+        tasks[rendering] = progress.add_task(name, total=None, audio_s=0.0)
+      if segment is None:
+        progress.remove_task(tasks.pop(rendering))
+        return
       progress.update(
-        task,
+        tasks[rendering],
         completed=segment.index + 1,
         total=segment.num_segments,
-        audio_s=audio_s,
+        audio_s=rendering.duration_s,
       )
 
-    yield advance
+    yield show

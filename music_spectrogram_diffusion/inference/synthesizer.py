@@ -1,20 +1,25 @@
 """The synthesizer: notes in, audio out, as a stream of segments."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
+import functools
 import math
 import os
 from typing import Any
 
 import jax
-from jax import numpy as jnp
-from jaxtyping import Float32, Int32, PRNGKeyArray
+from jaxtyping import Float32
 import numpy as np
 
 from music_spectrogram_diffusion import audio, checkpoints, models
 from music_spectrogram_diffusion import inverter as inverter_lib
 from music_spectrogram_diffusion import notes as notes_lib
-from music_spectrogram_diffusion.inference import inverters
+from music_spectrogram_diffusion.inference import (
+  batching,
+  devices,
+  inverters,
+)
+from music_spectrogram_diffusion.inference.batching import Song
 
 TAIL_S = 1.0
 """Audio after the last note has ended, for what it leaves ringing."""
@@ -27,6 +32,8 @@ _SETTINGS = {
   "sampler": "sampler",
   "guidance": "guidance_weight",
   "end_time": "end_time",
+  "spacing": "spacing",
+  "guidance_interval": "guidance_interval",
 }
 _TOKEN_BUCKETS = (128, 256, 512, 1024, 2048)
 
@@ -89,7 +96,9 @@ class Synthesizer:
       checkpoints.CheckpointError: Something is missing, damaged or of another
         model.
       checkpoints.DownloadError: A published model cannot be downloaded.
+      DeviceError: The device that JAX is told to use is not there.
     """
+    devices.check_device()
     path = checkpoints.find_model(name)
     config, parameters = checkpoints.load_model_directory(path)
     try:
@@ -144,14 +153,7 @@ class Synthesizer:
     return np.concatenate([segment.samples for segment in segments])
 
   def stream(
-    self,
-    music: Any,
-    *,
-    steps: int | None = None,
-    sampler: str | None = None,
-    guidance: float | None = None,
-    end_time: float | None = None,
-    seed: int = 0,
+    self, music: Any, *, seed: int = 0, **settings: Any
   ) -> Iterator[Segment]:
     """Renders a song segment by segment, in memory that does not grow.
 
@@ -160,11 +162,8 @@ class Synthesizer:
 
     Args:
       music: Path of a MIDI file, `notes.Notes`, or a note_seq NoteSequence.
-      steps: Sampling steps; None, here and below, for the model's own setting.
-      sampler: How a step is made: a name in `models.SAMPLERS`.
-      guidance: Weight of the notes and the context; 1 for no guidance.
-      end_time: Noise time at which the grid of steps ends, from 0 to below 1.
       seed: Seeds the noise; 0 to 2**32 - 1.
+      **settings: See `check_settings`.
 
     Yields:
       Audio and spectrograms in their order, to `TAIL_S` after the last note.
@@ -172,44 +171,104 @@ class Synthesizer:
     Raises:
       ValueError: The file cannot be read, or a setting is out of range.
     """
+    self.check_settings(**settings)
+    song = self.prepare(music, seed=seed)
+    for _, segment in self.stream_batch([song], **settings):
+      if segment is not None:
+        yield segment
+
+  def prepare(self, music: Any, *, seed: int = 0) -> Song:
+    """Reads and tokenizes a song for `stream_batch`; as `stream` says."""
     if not 0 <= seed < 2**32:  # JAX would not tell others from these.
       raise ValueError(f"Expected a seed from 0 to {2**32 - 1}, got {seed}.")
-    settings = self._settings(
-      steps=steps, sampler=sampler, guidance=guidance, end_time=end_time
+    return self._tokenize(_as_notes(music), seed)
+
+  def stream_batch(
+    self, songs: Iterable[Song], *, batch_size: int = 1, **settings: Any
+  ) -> Iterator[tuple[Song, Segment | None]]:
+    """Renders several songs at once, or several variations of one.
+
+    Songs of different lengths share batches segment by segment, and each comes
+    out as if it were alone, but for rounding errors. They are taken from
+    `songs` as there is room for them, so memory does not grow with their number
+    or length.
+
+    Args:
+      songs: What `prepare` gives.
+      batch_size: Most songs at a time.
+      **settings: See `check_settings`.
+
+    Yields:
+      A song, and its next segment; or None once after its last one.
+
+    Raises:
+      ValueError: A setting is out of range.
+      BatchTooLargeError: A batch does not fit in memory.
+    """
+    if batch_size < 1:
+      raise ValueError(f"Expected a batch size of 1 or more, got {batch_size}.")
+    self.check_settings(**settings)
+    batches = batching.SharedBatches(
+      functools.partial(self._predict, settings=self._own_names(settings)),
+      self.model.spectrogram,
+      segment_frames=self.model.network.segment_frames,
+      batch_size=batch_size,
     )
-    tokens, num_samples = self._tokenize(_as_notes(music))
-    fresh: list[np.ndarray] = []  # Spectrograms that were not handed out yet.
-    index = -1
+    waiting = iter(songs)
+    playing: dict[batching.Row, Iterator[Segment]] = {}
+    while True:
+      while batches.has_room and (song := next(waiting, None)) is not None:
+        row = batches.open(song)
+        playing[row] = self._play(song, row)
+      if not playing:
+        return
+      for row in list(playing):
+        segment = None
+        if row.song.is_wanted:
+          segment = next(playing[row], None)
+        # What others made it generate ahead is not left to pile up.
+        while segment is not None and row.waiting:
+          yield row.song, segment
+          segment = next(playing[row], None)
+        if segment is None:
+          batches.close(row)
+          del playing[row]
+        yield row.song, segment
 
-    def spectrograms():
-      nonlocal index
-      for log_mel in self._spectrograms(tokens, jax.random.key(seed), settings):
-        fresh.append(log_mel)
-        index += 1
-        yield log_mel
+  def check_settings(
+    self,
+    *,
+    steps: int | None = None,
+    sampler: str | None = None,
+    guidance: float | None = None,
+    end_time: float | None = None,
+    spacing: str | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+  ) -> None:
+    """Makes sure that one can render with these settings.
 
-    left = num_samples
-    for samples in self.inverter.stream(spectrograms()):
-      if not left and not fresh:
-        break
-      nothing = np.zeros((0, self.model.spectrogram.n_mels), np.float32)
-      yield Segment(
-        index=index,
-        num_segments=len(tokens),
-        samples=samples[:left],
-        log_mel=np.concatenate([nothing, *fresh]),
-      )
-      left = max(0, left - len(samples))
-      fresh.clear()
+    None stands for the model's own setting.
 
-  def log_mel(
-    self, music: Any, **settings: Any
-  ) -> Float32[np.ndarray, "frames mel_bins"]:
-    """The spectrogram of a whole song; arguments are those of `stream`."""
-    return np.concatenate([s.log_mel for s in self.stream(music, **settings)])
+    Args:
+      steps: Sampling steps.
+      sampler: How a step is made: a name in `models.SAMPLERS`.
+      guidance: Weight of the notes and the context; 1 for no guidance.
+      end_time: Noise time at which the grid of steps ends, from 0 to below 1.
+      spacing: How the steps lie in time: a name in `models.SPACINGS`.
+      guidance_interval: Lowest and highest noise time with guidance; outside
+        of it a step costs half.
 
-  def _settings(self, **given: Any) -> dict[str, Any]:
-    """What was given, under the names of the model's `predict`."""
+    Raises:
+      ValueError: A setting is out of range, or the model does not have it.
+    """
+    given = dict(
+      steps=steps,
+      sampler=sampler,
+      guidance=guidance,
+      end_time=end_time,
+      spacing=spacing,
+      guidance_interval=guidance_interval,
+    )
     given = {name: value for name, value in given.items() if value is not None}
     unknown = given.keys() - self.defaults.keys()
     if unknown:
@@ -217,11 +276,24 @@ class Synthesizer:
         f"{type(self.model).__name__} has no setting"
         f" {', '.join(sorted(unknown))}; leave it out."
       )
-    return {_SETTINGS[name]: value for name, value in given.items()}
+    if given:
+      self.model.sampling_plan(**self._own_names(given))
 
-  def _tokenize(
-    self, notes: notes_lib.Notes
-  ) -> tuple[Int32[np.ndarray, "segments tokens"], int]:
+  def log_mel(
+    self, music: Any, **settings: Any
+  ) -> Float32[np.ndarray, "frames mel_bins"]:
+    """The spectrogram of a whole song; arguments are those of `stream`."""
+    return np.concatenate([s.log_mel for s in self.stream(music, **settings)])
+
+  def _own_names(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that were given, under the names of the model's `predict`."""
+    return {
+      _SETTINGS[name]: value
+      for name, value in settings.items()
+      if value is not None
+    }
+
+  def _tokenize(self, notes: notes_lib.Notes, seed: int) -> Song:
     """Padded tokens of each segment, and how many samples are to be heard."""
     config, network = self.model.spectrogram, self.model.network
     notes = notes_lib.to_slakh_classes(notes)
@@ -243,30 +315,64 @@ class Synthesizer:
     padded = np.full((len(segments), length), notes_lib.PAD, np.int32)
     for row, tokens in zip(padded, segments, strict=True):
       row[: len(tokens)] = tokens
-    return padded, round(duration_s * config.sample_rate)
+    return Song(padded, round(duration_s * config.sample_rate), seed)
 
-  def _spectrograms(
-    self,
-    tokens: Int32[np.ndarray, "segments tokens"],
-    key: PRNGKeyArray,
-    settings: Mapping[str, Any],
-  ) -> Iterator[Float32[np.ndarray, "frames mel_bins"]]:
-    """Generates segments; each is the context of the next."""
-    config = self.model.spectrogram
-    shape = (1, self.model.network.segment_frames, config.n_mels)
-    context = jnp.full(shape, config.mel_range[0], jnp.float32)
-    for index, row in enumerate(tokens):
-      # The context of the first segment is empty, later ones are full.
-      context_mask = jnp.full(shape[:2], index > 0)
-      context = self.model.predict(
-        self.parameters,
-        jnp.asarray(row[None]),
-        context,
-        context_mask,
-        jax.random.fold_in(key, index),
-        **settings,
+  def _play(self, song: Song, log_mels: Iterable) -> Iterator[Segment]:
+    """The audio of a song's spectrograms, as these are made."""
+    fresh: list[np.ndarray] = []  # Spectrograms that were not handed out yet.
+    index = -1
+
+    def spectrograms():
+      nonlocal index
+      for log_mel in log_mels:
+        fresh.append(log_mel)
+        index += 1
+        yield log_mel
+
+    left = song.num_samples
+    for samples in self.inverter.stream(spectrograms()):
+      if not left and not fresh:
+        break
+      nothing = np.zeros((0, self.model.spectrogram.n_mels), np.float32)
+      yield Segment(
+        index=index,
+        num_segments=len(song.tokens),
+        samples=samples[:left],
+        log_mel=np.concatenate([nothing, *fresh]),
       )
-      yield np.asarray(context[0])
+      left = max(0, left - len(samples))
+      fresh.clear()
+
+  def _predict(self, tokens, context, context_mask, keys, *, settings):
+    """The model's prediction of a batch, if there is memory for it."""
+    batch_size = len(tokens)
+    arrays = (self.parameters, tokens, context, context_mask, keys)
+    predict = functools.partial(self.model.predict, **settings)
+    if batch_size > 1:
+      key = (tokens.shape, *sorted(settings.items()))
+      if key not in self._programs:
+        self._programs[key] = _compile(predict, batch_size, arrays)
+      predict = self._programs[key]
+    try:
+      return np.asarray(predict(*arrays))
+    except jax.errors.JaxRuntimeError as error:
+      raise devices.out_of_memory(batch_size, error) from error
+
+  @functools.cached_property
+  def _programs(self) -> dict[tuple, Any]:
+    """Compiled predictions of batches, by shape and settings."""
+    return {}
+
+
+def _compile(predict, batch_size, arrays):
+  """Compiles for such arrays; tells first of memory that is not there."""
+  program = jax.jit(predict).lower(*arrays).compile()
+  memory = program.memory_analysis()
+  devices.check_batch_fits(
+    batch_size,
+    memory and memory.temp_size_in_bytes + memory.output_size_in_bytes,
+  )
+  return program
 
 
 def _as_notes(music: Any) -> notes_lib.Notes:

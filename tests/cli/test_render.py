@@ -1,5 +1,7 @@
+import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import types
 import warnings
@@ -17,6 +19,12 @@ from music_spectrogram_diffusion.cli import main, outputs
 _SEGMENT_SAMPLES = 256 * 320
 
 
+@dataclasses.dataclass(eq=False)
+class FakeSong:
+  seed: int
+  is_wanted: bool = True
+
+
 class FakeSynthesizer:
   """Two segments of a quiet tone for every piece; `hook` runs before each."""
 
@@ -29,18 +37,34 @@ class FakeSynthesizer:
   def __init__(self):
     self.calls = []
     self.hook = lambda index: None
+    self.check_settings = lambda **settings: None
     self.inverter = inverter.GriffinLim(audio.SpectrogramConfig())
 
-  def stream(self, notes, **settings):
-    self.calls.append((notes, settings))
-    for index in range(2):
-      self.hook(index)
-      yield types.SimpleNamespace(
-        samples=np.full(_SEGMENT_SAMPLES, 0.1, np.float32),
-        log_mel=np.full((256, 128), -3.0, np.float32),
-        index=index,
-        num_segments=2,
-      )
+  def prepare(self, notes, *, seed):
+    return FakeSong(seed)
+
+  def stream_batch(self, songs, *, batch_size, **settings):
+    songs = iter(songs)
+    while batch := list(itertools.islice(songs, batch_size)):
+      self.calls.append(([song.seed for song in batch], settings))
+      for index in range(2):
+        for song in batch:
+          self.hook(index)
+          yield (
+            song,
+            types.SimpleNamespace(
+              samples=np.full(_SEGMENT_SAMPLES, 0.1, np.float32),
+              log_mel=np.full((256, 128), -3.0, np.float32),
+              index=index,
+              num_segments=2,
+            ),
+          )
+      for song in batch:
+        yield song, None
+
+
+class BatchTooLargeError(ValueError):
+  pass
 
 
 @pytest.fixture
@@ -50,6 +74,8 @@ def synthesizer(monkeypatch):
   room.Synthesizer = types.SimpleNamespace(
     from_pretrained=lambda path, inverter: fake
   )
+  room.BatchTooLargeError = BatchTooLargeError
+  room.peak_memory = lambda: "at most 1.00 GB"
   monkeypatch.setattr(
     music_spectrogram_diffusion, "inference", room, raising=False
   )
@@ -93,8 +119,7 @@ def test_audio_and_sidecar_lie_beside_the_song_by_default(synthesizer, song):
   assert names(song.parent) == ["song.json", "song.mid", "song.wav"]
   samples, rate = soundfile.read(song.with_suffix(".wav"))
   assert (len(samples), rate) == (2 * _SEGMENT_SAMPLES, 16000)
-  _, settings = synthesizer.calls[0]
-  assert settings == {"steps": 7, "seed": 3}
+  assert synthesizer.calls == [([3], {"steps": 7})]
 
 
 def test_the_sidecar_says_what_made_the_audio(synthesizer, song):
@@ -272,7 +297,8 @@ def test_a_warning_for_users_is_said_once(synthesizer, song):
     warnings.warn("thinned\nout", stacklevel=1)
     warnings.warn("old interface", DeprecationWarning, stacklevel=1)
 
-  synthesizer.hook = warn
+  prepare = synthesizer.prepare
+  synthesizer.prepare = lambda *a, **k: warn(0) or warn(1) or prepare(*a, **k)
   _, _, stderr = spec_diff(song)
   assert stderr == [f"warning: {song}: thinned out"]
 
@@ -295,3 +321,99 @@ def test_write_whole_leaves_nothing_of_a_failed_write(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="plot.png"):
     outputs.write_whole(tmp_path / "plot.png", b"data")
   assert names(tmp_path) == []
+
+
+def test_settings_reach_the_synthesizer(synthesizer, song):
+  options = "--sampler dpm --steps 9 --spacing karras --end-time 0.1"
+  options += " --guidance 1.25 --guidance-interval 0.2 0.9"
+  assert spec_diff(song, *options.split())[0] == 0
+  expected = {
+    "sampler": "dpm",
+    "steps": 9,
+    "spacing": "karras",
+    "end_time": 0.1,
+    "guidance": 1.25,
+    "guidance_interval": (0.2, 0.9),
+  }
+  assert synthesizer.calls == [([0], expected)]
+  facts = json.loads(song.with_suffix(".json").read_text())
+  expected |= {"guidance_interval": [0.2, 0.9], "seed": 0}
+  assert facts["settings"] == expected
+
+
+def test_a_setting_that_cannot_be_ends_all_before_anything_is_rendered(
+  synthesizer, song
+):
+  def check(**settings):
+    raise ValueError(f"no {settings}")
+
+  synthesizer.check_settings = check
+  with pytest.raises(ValueError, match="no {'steps': 0}"):
+    spec_diff(song, "--steps", 0)
+  assert names(song.parent) == ["song.mid"]
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--variations"])
+def test_less_than_one_at_a_time_is_an_error(synthesizer, song, option):
+  with pytest.raises(
+    ValueError, match=f"Expected {option} of 1 or more, got 0"
+  ):
+    spec_diff(song, option, 0)
+
+
+def test_variations_are_named_after_their_seeds(synthesizer, song):
+  code, stdout, stderr = spec_diff(
+    song, "--variations", 3, "--seed", 5, "--batch-size", 2
+  )
+  assert (code, len(stdout.splitlines())) == (0, 3)
+  assert stderr == ["memory: at most 1.00 GB"]
+  assert [seeds for seeds, _ in synthesizer.calls] == [[5, 6], [7]]
+  for seed in (5, 6, 7):
+    assert (song.parent / f"song-{seed}.wav").exists()
+    facts = json.loads((song.parent / f"song-{seed}.json").read_text())
+    assert facts["settings"]["seed"] == seed
+  assert len(names(song.parent)) == 7
+
+
+def test_an_interrupted_batch_leaves_the_beginnings_of_its_songs(
+  synthesizer, song
+):
+  def interrupt(index):
+    if index == 1:
+      raise KeyboardInterrupt
+
+  synthesizer.hook = interrupt
+  code, _, stderr = spec_diff(song, "--variations", 3, "--batch-size", 2)
+  assert (code, len(stderr)) == (130, 2)
+  for seed in (0, 1):
+    samples, _ = soundfile.read(song.parent / f"song-{seed}.wav")
+    assert len(samples) == _SEGMENT_SAMPLES
+  assert len(names(song.parent)) == 5
+
+
+def test_a_song_that_cannot_be_written_leaves_the_others_of_its_batch(
+  synthesizer, song, monkeypatch
+):
+  write = audio.AudioWriter.write
+
+  def fail(self, samples):
+    if "song-1" in str(self._path):
+      raise OSError(errno.ENOSPC, "No space left on device")
+    write(self, samples)
+
+  monkeypatch.setattr(audio.AudioWriter, "write", fail)
+  code, stdout, stderr = spec_diff(song, "--variations", 3, "--batch-size", 3)
+  assert (code, len(stdout.splitlines())) == (2, 2)
+  assert stderr[0] == f"error: {song}: No space left on device"
+  kept = [f"song-{seed}.{kind}" for seed in (0, 2) for kind in ("json", "wav")]
+  assert names(song.parent) == sorted([*kept, "song.mid"])
+
+
+def test_a_batch_that_does_not_fit_ends_all(synthesizer, song):
+  def fail(index):
+    raise BatchTooLargeError("try a batch size of 2")
+
+  synthesizer.hook = fail
+  with pytest.raises(ValueError, match="try a batch size of 2"):
+    spec_diff(song, "--variations", 6, "--batch-size", 3)
+  assert names(song.parent) == ["song.mid"]

@@ -16,6 +16,7 @@ from music_spectrogram_diffusion import (
   models,
   notes,
 )
+from music_spectrogram_diffusion.inference import devices
 from music_spectrogram_diffusion.inference import synthesizer as module
 
 MEL_BINS, FRAMES = 16, 64
@@ -145,7 +146,7 @@ def test_segments_have_noise_of_their_own(synthesizer, monkeypatch):
   predict = models.DiffusionModel.predict
 
   def recording(self, parameters, tokens, context, mask, key, **settings):
-    keys.append(tuple(jax.random.key_data(key).tolist()))
+    keys.append(tuple(jax.random.key_data(key)[0].tolist()))
     return predict(self, parameters, tokens, context, mask, key, **settings)
 
   monkeypatch.setattr(models.DiffusionModel, "predict", recording)
@@ -237,6 +238,8 @@ def test_settings_reach_the_sampler(synthesizer, rendered):
     "sampler": "ddim",
     "guidance": 1.5,
     "end_time": 0.5,
+    "spacing": "time",
+    "guidance_interval": (0.0, 1.0),
     "seed": 0,
   }
   once = synthesizer(song(), steps=1, guidance=1.0)
@@ -247,7 +250,12 @@ def test_settings_reach_the_sampler(synthesizer, rendered):
   ("settings", "said"),
   [
     ({"sampler": "euler"}, "Expected a sampler of ddpm, .*; got 'euler'"),
+    ({"spacing": "log"}, "Expected a spacing of time, .*; got 'log'"),
     ({"steps": 0}, "Expected at least 1 sampling step, got 0"),
+    ({"steps": -2}, "Expected at least 1 sampling step, got -2"),
+    ({"guidance": float("nan")}, "Expected a finite guidance weight, got nan"),
+    ({"guidance_interval": (0.7, 0.3)}, "the lower one first; got 0.7, 0.3"),
+    ({"guidance_interval": (float("nan"), 1.0)}, "guidance_interval"),
     ({"end_time": 1.0}, "Expected an end_time from 0 to below 1, got 1.0"),
     ({"seed": -1}, "Expected a seed from 0 to 4294967295, got -1"),
     ({"seed": 2**32}, "Expected a seed from 0 to 4294967295"),
@@ -256,6 +264,108 @@ def test_settings_reach_the_sampler(synthesizer, rendered):
 def test_a_setting_out_of_range_is_an_error(synthesizer, settings, said):
   with pytest.raises(ValueError, match=said):
     synthesizer(song(), **settings)
+
+
+def test_steps_beyond_a_discrete_schedule_are_an_error(synthesizer):
+  model = dataclasses.replace(
+    MODEL, schedule=diffusion.schedules.SquaredCosineSchedule(num_levels=50)
+  )
+  discrete = dataclasses.replace(synthesizer, model=model)
+  discrete.check_settings(steps=50, spacing="karras")
+  with pytest.raises(ValueError, match="1 to 50 sampling steps, got 51"):
+    discrete.check_settings(steps=51)
+
+
+def collect(stream):
+  """{song: its audio}, and the songs in the order of their ends."""
+  parts, ended = {}, []
+  for played, segment in stream:
+    if segment is None:
+      ended.append(played)
+    else:
+      parts.setdefault(played, []).append(segment.samples)
+  return {p: np.concatenate(samples) for p, samples in parts.items()}, ended
+
+
+def test_songs_of_different_lengths_share_batches_and_are_as_if_alone(
+  synthesizer, monkeypatch
+):
+  music = [song((60, 64, 67, 65, 62)), song((48,)), song((72, 76)), song((50,))]
+  songs = [synthesizer.prepare(m, seed=s) for s, m in enumerate(music)]
+  assert [len(s.tokens) for s in songs] == [5, 2, 3, 2]
+  sizes = []
+  predict = models.DiffusionModel.predict
+
+  def recording(self, parameters, tokens, *args, **settings):
+    sizes.append(len(tokens))
+    return predict(self, parameters, tokens, *args, **settings)
+
+  monkeypatch.setattr(models.DiffusionModel, "predict", recording)
+  rendered, ended = collect(synthesizer.stream_batch(songs, batch_size=2))
+  # The second row plays two songs while the first plays one; the last is left
+  # alone. A batch of two is traced once, what is alone is called each time.
+  assert [songs.index(s) for s in ended] == [1, 0, 2, 3]
+  assert sizes == [2, 1, 1]
+  monkeypatch.undo()
+  for seed, (m, s) in enumerate(zip(music, songs, strict=True)):
+    alone = synthesizer(m, seed=seed)
+    np.testing.assert_allclose(rendered[s], alone, atol=1e-5)
+
+
+def test_variations_differ_and_are_those_of_their_seeds(synthesizer, rendered):
+  songs = [synthesizer.prepare(song(), seed=seed) for seed in range(3)]
+  variations, _ = collect(synthesizer.stream_batch(songs, batch_size=4))
+  first, second, third = (variations[s] for s in songs)
+  np.testing.assert_allclose(first, rendered, atol=1e-5)
+  assert np.abs(second - first).max() > 1e-3
+  assert np.abs(third - second).max() > 1e-3
+
+
+def test_songs_are_taken_only_when_there_is_a_row_for_them(synthesizer):
+  taken = []
+
+  def songs():
+    for pitch in range(60, 66):
+      taken.append(pitch)
+      yield synthesizer.prepare(song((pitch,)))
+
+  stream = synthesizer.stream_batch(songs(), batch_size=2)
+  assert not taken
+  next(stream)
+  assert taken == [60, 61]
+  waiting = []
+  for _, segment in stream:
+    waiting.append(len(taken))
+    if segment is None:
+      break
+  assert max(waiting) <= 4
+
+
+def test_a_song_that_is_not_wanted_any_more_frees_its_row(synthesizer):
+  songs = [synthesizer.prepare(song()), synthesizer.prepare(song((50,)))]
+  heard = []
+  for played, segment in synthesizer.stream_batch(songs):
+    heard.append((played, segment is None))
+    songs[0].is_wanted = False
+  assert heard[:2] == [(songs[0], False), (songs[0], True)]
+  assert heard[-1] == (songs[1], True)
+
+
+def test_an_empty_batch_is_an_error(synthesizer):
+  with pytest.raises(ValueError, match="batch size of 1 or more, got 0"):
+    next(synthesizer.stream_batch([], batch_size=0))
+
+
+def test_a_batch_without_memory_is_one_line_that_says_which_would_fit(
+  synthesizer, monkeypatch
+):
+  songs = [synthesizer.prepare(song(), seed=seed) for seed in range(3)]
+  monkeypatch.setattr(devices, "available_bytes", lambda: 1000)
+  with pytest.raises(
+    inference.BatchTooLargeError,
+    match=r"A batch of 3 needs .* GB .* are free; try a batch size of 1\.$",
+  ):
+    next(synthesizer.stream_batch(songs, batch_size=3))
 
 
 def test_a_file_that_is_not_midi_is_an_error(synthesizer, tmp_path):

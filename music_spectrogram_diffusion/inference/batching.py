@@ -1,0 +1,158 @@
+"""Songs that share batches: a segment of each at a time, each in its own row.
+
+What a song becomes does not depend on the songs beside it: its noise comes of a
+key of its own, and the networks mix no rows.
+"""
+
+import collections
+from collections.abc import Callable
+import dataclasses
+
+import jax
+from jax import numpy as jnp
+from jaxtyping import Array, Bool, Float32, Int32, Key, PRNGKeyArray
+import numpy as np
+
+from music_spectrogram_diffusion import audio, notes
+
+Predict = Callable[
+  [
+    Int32[Array, "batch tokens"],
+    Float32[Array, "batch frames mel_bins"],
+    Bool[Array, "batch frames"],
+    Key[Array, " batch"],
+  ],
+  Float32[np.ndarray, "batch frames mel_bins"],
+]
+
+
+@dataclasses.dataclass(eq=False)
+class Song:
+  """A song that is ready to be rendered.
+
+  Attributes:
+    tokens: Of each segment, padded.
+    num_samples: Length of its audio.
+    seed: Seeds its noise.
+    is_wanted: Set it to False, and no more of it is rendered.
+  """
+
+  tokens: Int32[np.ndarray, "segments tokens"]
+  num_samples: int
+  seed: int
+  is_wanted: bool = True
+
+
+@dataclasses.dataclass(eq=False)
+class Row:
+  """An iterator over the segments of a song that shares batches.
+
+  Attributes:
+    song: The song.
+    key: Key of its noise.
+    context: Its last segment.
+    advance: Generates the next segment of this song, and of others.
+    index: Number of segments generated.
+    waiting: Those of them that were not taken yet.
+  """
+
+  song: Song
+  key: PRNGKeyArray
+  context: Float32[np.ndarray, "frames mel_bins"]
+  advance: Callable[[], None]
+  index: int = 0
+  waiting: collections.deque = dataclasses.field(
+    default_factory=collections.deque
+  )
+
+  @property
+  def is_complete(self) -> bool:
+    """Whether all segments were generated."""
+    return self.index == len(self.song.tokens)
+
+  def take(self, log_mel: Float32[np.ndarray, "frames mel_bins"]) -> None:
+    """Keeps a segment that was generated."""
+    self.context = log_mel
+    self.index += 1
+    self.waiting.append(log_mel)
+
+  def __iter__(self) -> "Row":
+    return self
+
+  def __next__(self) -> Float32[np.ndarray, "frames mel_bins"]:
+    if not self.waiting:
+      if self.is_complete:
+        raise StopIteration
+      self.advance()
+    return self.waiting.popleft()
+
+
+class SharedBatches:
+  """Generates spectrograms of songs that were opened, a segment of each.
+
+  A batch is computed when a song is asked for a segment that is not there yet.
+  A song that has all its segments frees its row for the next song.
+  """
+
+  def __init__(
+    self,
+    predict: Predict,
+    config: audio.SpectrogramConfig,
+    *,
+    segment_frames: int,
+    batch_size: int,
+  ):
+    """Prepares batches.
+
+    Args:
+      predict: Generates the next segment of each row.
+      config: Features that are generated.
+      segment_frames: Frames of a segment.
+      batch_size: Most rows of a batch.
+    """
+    self._predict = predict
+    self._config = config
+    self._segment_frames = segment_frames
+    self._batch_size = batch_size
+    self._rows: list[Row] = []
+
+  @property
+  def has_room(self) -> bool:
+    """Whether a row is free for another song."""
+    return len(self._rows) < self._batch_size
+
+  def open(self, song: Song) -> "Row":
+    """Takes a song into the batches; gives its segments as they are made."""
+    shape = (self._segment_frames, self._config.n_mels)
+    silence = np.full(shape, self._config.mel_range[0], np.float32)
+    row = Row(song, jax.random.key(song.seed), silence, self._advance)
+    self._rows.append(row)
+    return row
+
+  def close(self, row: Row) -> None:
+    """Frees the row of a song that is not wanted any more."""
+    self._rows = [other for other in self._rows if other is not row]
+
+  def _advance(self) -> None:
+    """Generates the next segment of every song."""
+    rows = self._rows
+    # Sizes are powers of two, or the largest, so that few are compiled.
+    size = min(1 << (len(rows) - 1).bit_length(), self._batch_size)
+    filled = rows + [rows[-1]] * (size - len(rows))
+    length = max(row.song.tokens.shape[1] for row in rows)
+    tokens = np.full((size, length), notes.PAD, np.int32)
+    for padded, row in zip(tokens, filled, strict=True):
+      own = row.song.tokens[row.index]
+      padded[: len(own)] = own
+    # The context of the first segment is empty, later ones are full.
+    heard = np.asarray([[row.index > 0] for row in filled])
+    log_mels = self._predict(
+      jnp.asarray(tokens),
+      jnp.asarray(np.stack([row.context for row in filled])),
+      jnp.asarray(np.repeat(heard, self._segment_frames, axis=1)),
+      jnp.stack([jax.random.fold_in(row.key, row.index) for row in filled]),
+    )
+    made = log_mels[: len(rows)]
+    for row, log_mel in zip(rows, made, strict=True):
+      row.take(log_mel)
+    self._rows = [row for row in rows if not row.is_complete]
