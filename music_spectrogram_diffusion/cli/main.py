@@ -13,6 +13,7 @@ from music_spectrogram_diffusion.cli import (
   console,
   convert,
   doctor,
+  evaluate,
   export,
   info,
   models,
@@ -33,6 +34,7 @@ app.command(no_args_is_help=True)(info.info)
 app.command(
   no_args_is_help=True, context_settings={"ignore_unknown_options": True}
 )(train.train)
+app.command(no_args_is_help=True)(evaluate.evaluate)
 app.add_typer(convert.app, name="convert")
 app.add_typer(export.app, name="export")
 app.add_typer(models.app, name="models")
