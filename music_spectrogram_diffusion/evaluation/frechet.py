@@ -16,6 +16,9 @@ import numpy as np
 # Embeddings that are taken in at once, so that working memory stays small.
 _BLOCK_EMBEDDINGS = 8192
 
+# Songs that are added at once to the draws of a bootstrap.
+_BLOCK_SONGS = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class GaussianStatistics:
@@ -192,8 +195,8 @@ def bootstrap(
   distance (an upward bias, as that of few embeddings): the mean surplus over
   the distance of all songs is taken off again.
 
-  One pass: memory is that of `num_resamples` pairs of statistics, whatever the
-  number of songs.
+  One pass: memory is half that of `num_resamples` pairs of statistics, whatever
+  the number of songs; 26 MB for 128 dimensions, 420 MB for 512.
 
   Args:
     songs: Statistics of each song: of the reference, and of the estimate.
@@ -232,7 +235,7 @@ def bootstrap(
   moments = zip(sums[0].moments(), sums[1].moments(), strict=True)
   distances = np.array(
     [
-      _distance(*reference, *estimate)
+      _distance(*reference, *estimate, _rough_trace_root)
       if reference and estimate
       else np.nan  # No Gaussian: this draw says nothing.
       for reference, estimate in moments
@@ -256,19 +259,28 @@ class _ShiftedSums:
     self._counts = np.zeros(num_sums)
     self._sums = np.zeros((num_sums, dims))
     self._products = np.zeros((num_sums, len(self._upper[0])))
+    self._waiting = []  # Weights and products of some songs.
 
   def add(self, song, weights):
     """Adds a song, `weights[i]` times to sum i."""
     shift = song.mean - self._origin
     products = song.scatter + song.count * np.outer(shift, shift)
-    products = products[self._upper]
     self._counts += weights * song.count
     self._sums += np.outer(weights, song.count * shift)
-    for row in np.flatnonzero(weights):
-      self._products[row] += weights[row] * products
+    self._waiting.append((weights, products[self._upper]))
+    if len(self._waiting) == _BLOCK_SONGS:
+      self._flush()
+
+  def _flush(self):
+    """Adds the products that wait: one matrix product is less than many."""
+    if self._waiting:
+      weights, products = zip(*self._waiting, strict=True)
+      self._products += np.stack(weights, axis=1) @ np.stack(products)
+      self._waiting = []
 
   def moments(self):
     """Yields (mean, covariance) of each sum; None of fewer than two."""
+    self._flush()
     dims = len(self._origin)
     for count, total, upper in zip(
       self._counts, self._sums, self._products, strict=True
@@ -284,16 +296,35 @@ class _ShiftedSums:
       yield mean + self._origin, scatter / (count - 1)
 
 
-def _distance(mean_a, covariance_a, mean_b, covariance_b):
-  """The distance of two Gaussians, from their moments.
+def _trace_root(covariance_a, covariance_b):
+  """tr (A B)^(1/2), exact to rounding.
 
-  tr (A B)^(1/2) is the sum of the singular values of L_a^T L_b, where
-  L L^T = A: no square root of a product that rounding has left with negative
-  or complex eigenvalues.
+  The sum of the singular values of L_a^T L_b, where L L^T = A: no square root
+  of a product that rounding has left with negative or complex eigenvalues.
   """
-  root_a, root_b = _root(covariance_a), _root(covariance_b)
-  cross = np.linalg.svd(root_a.T @ root_b, compute_uv=False).sum()
-  spread = np.square(root_a).sum() + np.square(root_b).sum() - 2 * cross
+  product = _root(covariance_a).T @ _root(covariance_b)
+  return np.linalg.svd(product, compute_uv=False).sum()
+
+
+def _rough_trace_root(covariance_a, covariance_b):
+  """tr (A B)^(1/2), a few times faster, exact to some 1e-6 of the traces.
+
+  The square roots of the eigenvalues of L_a^T B L_a.
+  """
+  try:
+    root = np.linalg.cholesky(covariance_a)
+  except np.linalg.LinAlgError:  # Singular: some direction does not vary.
+    root = _root(covariance_a)
+  values = np.linalg.eigvalsh(root.T @ covariance_b @ root)
+  return np.sqrt(np.maximum(values, 0)).sum()
+
+
+def _distance(
+  mean_a, covariance_a, mean_b, covariance_b, trace_root=_trace_root
+):
+  """The distance of two Gaussians, from their moments; never negative."""
+  spread = np.trace(covariance_a) + np.trace(covariance_b)
+  spread -= 2 * trace_root(covariance_a, covariance_b)
   return float(np.square(mean_a - mean_b).sum() + max(spread, 0.0))
 
 
