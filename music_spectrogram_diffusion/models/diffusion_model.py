@@ -34,7 +34,7 @@ SPACINGS: dict[str, diffusion.spacings.Spacing] = {
 }
 
 
-_MAX_GAIN = 16.0
+_MAX_GAIN = 8.0
 """How much larger than an output's an error of x0 may be in low precision."""
 
 
