@@ -19,7 +19,7 @@ import jax
 
 _HERE = pathlib.Path(__file__).parent
 _QUALITY = _HERE.parent / "quality"
-sys.path[:0] = [str(_QUALITY)]
+sys.path.append(str(_QUALITY))
 
 import numpy as np  # noqa: E402
 import renderings  # noqa: E402

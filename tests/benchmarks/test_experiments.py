@@ -21,18 +21,23 @@ _CONFIG = audio.SpectrogramConfig()
 @pytest.fixture(scope="module")
 def experiments():
   """The modules of the folder, which import each other by their names."""
-  before, known = sys.path[:], set(sys.modules)
+  before, known = sys.path[:], sys.modules.copy()
   sys.path[:0] = [
     str(_BENCHMARKS / "experiments"),
     str(_BENCHMARKS / "quality"),
   ]
+  for name in _MODULES:  # Other folders may have modules of these names.
+    sys.modules.pop(name, None)
   try:
     yield {name: importlib.import_module(name) for name in _MODULES}
   finally:
     sys.path[:] = before
-    for name in set(sys.modules) - known:
-      if str(_BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
+    for name, module in list(sys.modules.items()):
+      if str(_BENCHMARKS) in str(getattr(module, "__file__", "")):
         del sys.modules[name]
+    sys.modules.update(
+      {name: known[name] for name in known if name not in sys.modules}
+    )
 
 
 def write_song(path):
