@@ -43,12 +43,14 @@ def draw_metrics(
       cells = [group.get(system, {}).get(metric) for group in groups.values()]
       heights = [np.nan if cell is None else cell.value for cell in cells]
       position = np.arange(len(groups)) + (place + 0.5) * bar - 0.4
-      axes.bar(position, heights, bar, label=system)
+      axes.bar(position, heights, bar, label=_plain(system))
     arrow = "lower" if report.is_distance(metric) else "higher"
-    axes.set_ylabel(f"{metric}\n({arrow} is better)", fontsize="small")
+    label = f"{_plain(metric)}\n({arrow} is better)"
+    axes.set_ylabel(label, fontsize="small")
     axes.grid(axis="y", alpha=0.3)
   last = panels[-1, 0]
-  last.set_xticks(np.arange(len(groups)), list(groups), rotation=30, ha="right")
+  labels = [_plain(name) for name in groups]
+  last.set_xticks(np.arange(len(groups)), labels, rotation=30, ha="right")
   handles, labels = panels[0, 0].get_legend_handles_labels()
   if handles:
     figure.legend(handles, labels, loc="outside lower center", fontsize="small")
@@ -95,15 +97,19 @@ def draw_songs(
         extent=(0.0, len(excerpt) / _CONFIG.frame_rate, 0, _CONFIG.n_mels),
       )
     column[0].set_title(
-      f"{title}: {key}\n{metric} {value:.2f}",
+      f"{title}: {_plain(key)}\n{_plain(metric)} {value:.2f}",
       fontsize="small",
-      parse_math=False,
     )
     column[-1].set_xlabel("time from the first note (s)")
   for axes, name in zip(panels[:, 0], systems, strict=True):
-    axes.set_ylabel(f"{name}\nmel bin", fontsize="small")
-  figure.suptitle(f"Songs of {system}", parse_math=False)
+    axes.set_ylabel(f"{_plain(name)}\nmel bin", fontsize="small")
+  figure.suptitle(f"Songs of {_plain(system)}")
   return figure
+
+
+def _plain(text: str) -> str:
+  """Text in which a dollar sign is one, and no formula begins."""
+  return text.replace("$", r"\$")
 
 
 def _ranked(

@@ -119,7 +119,7 @@ def summarize(store: results.ResultStore) -> Summary:
   instruments = {name for r in rendered for name in r["instruments"]}
   return Summary(
     num_songs=len(rendered),
-    duration_s=sum(record["duration_s"] for record in rendered),
+    duration_s=float(sum(record["duration_s"] for record in rendered)),
     systems=systems,
     by_dataset={
       name: _means(rendered, lambda r, name=name: float(r["dataset"] == name))
@@ -159,7 +159,7 @@ def tables(summary: Summary) -> list[Table]:
     for dataset, systems in summary.by_dataset.items():
       title = f"Songs of {dataset}"
       found.append(_table(title, systems, _metrics(systems, ())))
-  return [table for table in found if table.rows]
+  return [table for table in found if table.rows and table.header[1:]]
 
 
 def markdown(summary: Summary, facts: Mapping[str, Any]) -> str:
