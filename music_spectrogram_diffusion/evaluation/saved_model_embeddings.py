@@ -152,19 +152,15 @@ def _load(name: str, location: str, handle: str) -> Any:
     )
   try:
     import tensorflow as tf
-
-    if is_handle:
-      import tensorflow_hub
   except ImportError as error:
     raise ValueError(
-      f"Expected {error.name}, to run {name};"
-      " pip install 'music-spectrogram-diffusion[eval]'."
+      f"Expected TensorFlow, to run {name}; pip install tensorflow."
     ) from error
+  load = _hub_load(name, handle) if is_handle else tf.saved_model.load
   try:
     tf.config.set_visible_devices([], "GPU")
   except RuntimeError:
     pass  # TensorFlow runs already, with the devices that it was given.
-  load = tensorflow_hub.load if is_handle else tf.saved_model.load
   try:
     model = load(location)
   except Exception as error:  # TensorFlow's own, protobuf's, and the network's.
@@ -175,3 +171,15 @@ def _load(name: str, location: str, handle: str) -> Any:
       f"Expected a SavedModel that is a function, as {handle}, in {location}."
     )
   return model
+
+
+def _hub_load(name, handle):
+  """What downloads and loads a handle."""
+  try:
+    import tensorflow_hub
+  except ImportError as error:  # Or of pkg_resources, which it needs.
+    raise ValueError(
+      f"Expected tensorflow_hub, to download {name}, got {error}; pip install"
+      f" tensorflow-hub 'setuptools<81', or unpack {handle} and give {name}=DIR."
+    ) from error
+  return tensorflow_hub.load

@@ -139,7 +139,7 @@ def test_damaged_audio_is_named(folder, samples):
 def test_a_handle_is_loaded_by_tensorflow_hub(folder, samples, monkeypatch):
   handle = "https://tfhub.dev/google/vggish/1"
   monkeypatch.setitem(sys.modules, "tensorflow_hub", None)
-  with pytest.raises(ValueError, match="Expected tensorflow_hub, to run vggi"):
+  with pytest.raises(ValueError, match="Expected tensorflow_hub.*vggish=DIR"):
     embeddings.find_embedding(f"vggish={handle}")
   hub = types.SimpleNamespace(load={handle: Vggish()}.__getitem__)
   monkeypatch.setitem(sys.modules, "tensorflow_hub", hub)
@@ -165,5 +165,5 @@ def test_what_is_another_model_is_named(folder, samples, tmp_path):
 
 def test_a_missing_tensorflow_is_named(folder, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorflow", None)
-  with pytest.raises(ValueError, match="Expected tensorflow, to run vggish"):
+  with pytest.raises(ValueError, match="TensorFlow, to run vggish; pip"):
     embeddings.find_embedding(f"vggish={folder / 'Vggish'}")
