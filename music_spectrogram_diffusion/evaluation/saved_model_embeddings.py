@@ -179,7 +179,8 @@ def _hub_load(name, handle):
     import tensorflow_hub
   except ImportError as error:  # Or of pkg_resources, which it needs.
     raise ValueError(
-      f"Expected tensorflow_hub, to download {name}, got {error}; pip install"
-      f" tensorflow-hub 'setuptools<81', or unpack {handle} and give {name}=DIR."
+      f"Expected tensorflow_hub, to download {name}, got: {error}; pip install"
+      f" tensorflow-hub 'setuptools<81', or give {name}=DIR, where {handle} is"
+      " unpacked."
     ) from error
   return tensorflow_hub.load
