@@ -113,8 +113,8 @@ def load_trill(
   a waveform in [-1, 1], and `sample_rate`, which must be 16000, and does the
   rest. Of its outputs, `embedding` has 512 dimensions, about 5.9 times a
   second, and is what the paper measures; `layer19` is left alone. A song is
-  given as a whole: ten minutes are some 3500 embeddings in one batch, and want
-  several GB.
+  given as a whole, because how the model cuts it is not published: memory grows
+  with its length, up to the 3500 embeddings of ten minutes in one batch.
 
   Args:
     location: Directory of the SavedModel, or its handle on TensorFlow Hub.
