@@ -141,6 +141,7 @@ def evaluate(
   )
   with console.warnings_as_lines("evaluation"):
     sources = plan.sources()
+    counts = [source.num_songs() for source in sources]
     measures, missing = plan.find_measures()
     for line in missing:
       console.say(f"warning: {line}")
@@ -156,7 +157,7 @@ def evaluate(
     )
     interrupted = False
     try:
-      with _progress(sources, len(store)) as advance:
+      with _progress(counts, len(store)) as advance:
         for result in results:
           advance(result.record)
     except KeyboardInterrupt:
@@ -217,12 +218,11 @@ def _rich_table(table):
 
 
 @contextlib.contextmanager
-def _progress(sources, num_done: int) -> Iterator[Callable]:
+def _progress(counts, num_done: int) -> Iterator[Callable]:
   """Shows on stderr how far the songs are; gives what to call on records."""
   import rich.console
   import rich.progress
 
-  counts = [source.num_songs() for source in sources]
   terminal = rich.console.Console(stderr=True)
   with rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
