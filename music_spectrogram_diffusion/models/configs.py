@@ -32,7 +32,8 @@ class NetworkConfig:
     autoregressive: Whether frames are predicted one after the other: no context
       and no noise time, plain sinusoids as positions, and an encoder that does
       not mask its padding.
-    dtype: Name of the dtype of the computation; parameters are float32.
+    dtype: Name of the dtype of the computation, and in sampling of the
+      denoising steps' products alone; parameters are float32.
     remat: Whether the gradient computes a layer's activations again instead of
       keeping them: a third more work, memory for one layer instead of all.
   """

@@ -314,9 +314,12 @@ class DiffusionModel:
     steps,
   ):
     """`predict`, whose plan is made: one program for all weights and times."""
-    conditioning = self.encode(parameters, note_tokens, context, context_mask)
-    decoder = parameters["decoder"]
     full = dataclasses.replace(self.network, dtype="float32")
+    # Encoded once, so that low precision would gain nothing.
+    conditioning = dataclasses.replace(self, network=full).encode(
+      parameters, note_tokens, context, context_mask
+    )
+    decoder = parameters["decoder"]
 
     @functools.cache  # Steps of one kind share a function, and a loop.
     def denoise(step):
