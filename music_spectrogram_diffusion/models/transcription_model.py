@@ -8,6 +8,7 @@ is called what it is called in our other decoders.
 
 import dataclasses
 import functools
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -23,6 +24,9 @@ from music_spectrogram_diffusion.models.diffusion_model import Parameters
 
 # What a mel bin without any energy becomes. Little energy is not raised to it.
 _SILENCE = 1e-5
+
+# Tokens for which there is room at first; the attention looks at all of it.
+_SHORTEST_CACHE = 128
 
 # Nothing but silence is below the smallest number that is not denormal.
 SPECTROGRAM = audio.SpectrogramConfig(
@@ -216,9 +220,9 @@ class TranscriptionModel:
     """
     batch = frames.shape[0]
     keys = self.module.apply({"params": parameters}, frames, method="encode")
-    module = self.module.clone(decode=True)
 
-    def step(cache, previous, position):
+    def write(module, carry):
+      cache, tokens, previous, ended, position = carry
       logits, variables = module.apply(
         {"params": parameters, "cache": cache},
         previous[:, None],
@@ -227,23 +231,48 @@ class TranscriptionModel:
         method="next_tokens",
         mutable=["cache"],
       )
-      return variables["cache"], logits[:, 0].argmax(-1).astype(jnp.int32)
-
-    def write(cache, tokens, previous, ended, position):
-      cache, token = step(cache, previous, position)
+      token = logits[:, 0].argmax(-1).astype(jnp.int32)
       token = jnp.where(ended, notes.PAD, token)
-      ended |= token == notes.EOS
       tokens = lax.dynamic_update_index_in_dim(tokens, token, position, 1)
-      return cache, tokens, token, ended, position + 1
+      ended |= token == notes.EOS
+      return variables["cache"], tokens, token, ended, position + 1
 
-    def goes_on(carry):
-      *_, ended, position = carry
-      return (position < self.network.max_tokens) & ~ended.all()
+    carry = (
+      {},
+      jnp.full((batch, self.network.max_tokens), notes.PAD, jnp.int32),
+      jnp.full(batch, notes.PAD, jnp.int32),
+      jnp.zeros(batch, bool),
+      jnp.int32(0),
+    )
+    for length in self._cache_lengths():
+      network = dataclasses.replace(self.network, max_tokens=length)
+      module = TranscriptionNetwork(network, self.vocabulary, decode=True)
+      cache, *others = carry
+      carry = _lengthen(cache, length), *others
+      if not cache:  # The first token makes it.
+        carry = write(module, carry)
+      carry = lax.while_loop(
+        lambda carry, length=length: (carry[4] < length) & ~carry[3].all(),
+        functools.partial(write, module),
+        carry,
+      )
+    return carry[1]
 
-    tokens = jnp.full((batch, self.network.max_tokens), notes.PAD, jnp.int32)
-    nothing = jnp.full(batch, notes.PAD, jnp.int32)
-    ended = jnp.zeros(batch, bool)
-    # The first token makes the cache.
-    carry = write({}, tokens, nothing, ended, jnp.int32(0))
-    _, tokens, *_ = lax.while_loop(goes_on, lambda carry: write(*carry), carry)
-    return tokens
+  def _cache_lengths(self) -> list[int]:
+    """Each twice the one before: few segments need all of their tokens."""
+    lengths = [self.network.max_tokens]
+    while lengths[0] > _SHORTEST_CACHE:
+      lengths.insert(0, -(-lengths[0] // 2))
+    return lengths
+
+
+def _lengthen(cache: dict[str, Any], length: int) -> dict[str, Any]:
+  """Makes room for `length` tokens in what self-attention has kept."""
+
+  def pad(path, array):
+    if "self_attention" not in jax.tree_util.keystr(path) or not array.ndim:
+      return array
+    missing = length - array.shape[1]
+    return jnp.pad(array, ((0, 0), (0, missing), (0, 0), (0, 0)))
+
+  return jax.tree_util.tree_map_with_path(pad, cache)

@@ -218,6 +218,17 @@ def test_nothing_is_written_after_eos(model, parameters, frames, written):
   np.testing.assert_array_equal(tokens, expected)
 
 
+def test_a_cache_that_grows_keeps_what_it_has(
+  monkeypatch, model, parameters, frames, written
+):
+  monkeypatch.setattr(transcription_model, "_SHORTEST_CACHE", 3)
+  assert model._cache_lengths() == [3, 5, TOKENS]
+  # By a function of its own: `predict` has been compiled with one length.
+  predict = models.TranscriptionModel.predict.__wrapped__
+  grown = jax.jit(lambda *arrays: predict(model, *arrays))(parameters, frames)
+  np.testing.assert_array_equal(grown, written)
+
+
 def test_segments_do_not_hear_each_other(model, parameters, frames, written):
   others = frames[jnp.array([0, 2, 1])]
   tokens = model.predict(parameters, others)
