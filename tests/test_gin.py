@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import gin
-from music_spectrogram_diffusion import data, models
+from music_spectrogram_diffusion import data, models, notes
 from music_spectrogram_diffusion.cli import gin_files
 
 ROOT = gin_files.installed()
@@ -21,7 +21,11 @@ PAPER = {
   "base_with_context": 411_665_664,
   "large_with_context": 1_453_894_656,
 }
-RUNS = PAPER | {"local_tiny": 266_784 - 1536 * 32, "aligned": 7_107_744}
+RUNS = PAPER | {
+  "local_tiny": 266_784 - 1536 * 32,
+  "aligned": 7_107_744,
+  "aligned_gpu": 11_606_912,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +194,47 @@ def test_the_default_s_recipe(load, songs, tmp_path):
   (tmp_path / "run" / "checkpoints" / "100").mkdir(parents=True)
   other = learner_of(load, "aligned", DATA_DIR=str(tmp_path / "gone"))
   assert other.describe() == learner.describe()
+
+
+def test_the_default_on_a_gpu_computes_in_bfloat16(load):
+  learner = learner_of(load, "aligned_gpu")
+  assert learner.model.network.dtype == "bfloat16"
+  state = jax.eval_shape(learner.initial_state, jax.random.key(0))
+  assert {leaf.dtype for leaf in jax.tree.leaves(state.parameters)} == {
+    np.dtype("float32")
+  }
+  assert resolved("run.train_model.batch_size") == 256
+
+
+def test_songs_of_others_are_trained_on_and_not_evaluated_on(load, tmp_path):
+  with pytest.raises(ValueError, match="Expected MIDI files"):
+    load(
+      "local_tiny.gin", "data/soundfont.gin", DATA_DIR=None, MIDI=str(tmp_path)
+    )
+    source = resolved("run.train_model.train_source")
+    source(batch_size=1)
+  notes.write_midi(
+    notes.Notes.from_columns([0.0], [1.0], [60], [90]), tmp_path / "song.mid"
+  )
+  sine = str(pathlib.Path(__file__).parent / "data" / "sine.sf2")
+  load(
+    "local_tiny.gin",
+    "data/soundfont.gin",
+    DATA_DIR=None,
+    SOUNDFONT=sine,
+    MIDI=str(tmp_path),
+    MIDI_SHARE=0.5,
+  )
+  made = {}
+  for kind in ("train", "eval"):
+    source = resolved(f"run.train_model.{kind}_source")
+    with mock.patch.object(data, "LiveWindows") as live:
+      live.side_effect = StopIteration  # Nothing is to be played here.
+      with pytest.raises(StopIteration):
+        source(batch_size=1)
+    made[kind] = live.call_args.kwargs["pieces"]
+  assert made["train"] == data.WithSongs((tmp_path / "song.mid",), 0.5)
+  assert made["eval"] is data.with_songs(None, 0.5)
 
 
 def test_songs_are_played_by_workers_meanwhile(load):

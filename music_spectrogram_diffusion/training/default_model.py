@@ -49,6 +49,7 @@ def preconditioning(
   sigma_data: float = SIGMA_DATA,
   num_batches: int = 40,
   batch_size: int = 8,
+  given: str | os.PathLike | None = None,
 ) -> diffusion.parameterization.EDM:
   """Preconditioning around the mean of a run's data.
 
@@ -62,22 +63,21 @@ def preconditioning(
     sigma_data: Deviation of a bin that the model is to predict, of the whole.
     num_batches: How many are looked at, by each host the same.
     batch_size: Examples of each of these.
+    given: What another run has measured, whose weights this one begins with; a
+      file as `STATISTICS` in a run's directory. None to measure.
 
   Raises:
     ValueError: What was measured before cannot be read.
   """
   path = Path(run, STATISTICS)
   if not (path.exists() and layout.has_begun(run)):
-    batches = source(batch_size=batch_size, host_index=0, host_count=1, seed=0)
-    with contextlib.ExitStack() as stack:
-      stack.callback(getattr(batches, "close", lambda: None))
-      mean, deviation = bin_statistics(
-        itertools.islice(batches, num_batches), spectrogram
-      )
+    if given is None:
+      text = _measured(source, spectrogram, num_batches, batch_size)
+    else:
+      text = Path(given).read_text("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    found = {"mean": mean.tolist(), "deviation": deviation.tolist()}
-    partial.write_text(json.dumps(found), "utf-8")
+    partial.write_text(text, "utf-8")
     partial.replace(path)
   try:
     found = json.loads(path.read_text("utf-8"))
@@ -93,3 +93,14 @@ def preconditioning(
       np.float32(sigma_data) * deviation, _SMALLEST_DEVIATION
     ),
   )
+
+
+def _measured(source, spectrogram, num_batches, batch_size) -> str:
+  """What `STATISTICS` says of the data."""
+  batches = source(batch_size=batch_size, host_index=0, host_count=1, seed=0)
+  with contextlib.ExitStack() as stack:
+    stack.callback(getattr(batches, "close", lambda: None))
+    mean, deviation = bin_statistics(
+      itertools.islice(batches, num_batches), spectrogram
+    )
+  return json.dumps({"mean": mean.tolist(), "deviation": deviation.tolist()})

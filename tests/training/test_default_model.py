@@ -64,6 +64,19 @@ def test_a_run_that_never_began_is_measured_anew(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["statistics.json"]
 
 
+def test_a_run_may_begin_with_what_another_measured_and_keeps_it(tmp_path):
+  run, other = tmp_path / "run", tmp_path / "other"
+  first = default_model.preconditioning(source, other, CONFIG, num_batches=2)
+  given = other / "statistics.json"
+  second = default_model.preconditioning(no_source, run, CONFIG, given=given)
+  (run / "checkpoints" / "100").mkdir(parents=True)
+  given.write_text("{}")
+  third = default_model.preconditioning(no_source, run, CONFIG, given=given)
+  for edm in (second, third):
+    np.testing.assert_array_equal(edm.mean, first.mean)
+    np.testing.assert_array_equal(edm.deviation, first.deviation)
+
+
 @pytest.mark.parametrize("content", ["{", json.dumps({"mean": [0.0]})])
 def test_a_measurement_that_is_damaged_is_named(tmp_path, content):
   (tmp_path / "statistics.json").write_text(content)
