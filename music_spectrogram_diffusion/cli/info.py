@@ -1,4 +1,4 @@
-"""The verb `info`: what is in a MIDI file, a model directory or a task."""
+"""The verb `info`: what is in MIDI files, a model directory or a task."""
 
 import json
 from pathlib import Path
@@ -9,22 +9,34 @@ import typer
 
 from music_spectrogram_diffusion.cli import console
 
+_NUM_EXAMPLES = 4
+_MODEL_FILES = ("config.json", "model.safetensors")
+
 
 def info(
   what: Annotated[
     str,
-    typer.Argument(metavar="MIDI|MODEL_DIR|TASK", show_default=False),
+    typer.Argument(metavar="MIDI|MODEL_DIR|FOLDER|TASK", show_default=False),
   ],
   output: Annotated[
     Path | None,
     typer.Option(
-      "--output", "-o", help="Of a task: folder to write to.", metavar="DIR"
+      "--output",
+      "-o",
+      help="Of a task or a folder: where to write pictures.",
+      metavar="DIR",
     ),
   ] = None,
   split: Annotated[str, typer.Option(help="Of a task: the split.")] = "train",
   count: Annotated[
-    int, typer.Option("--n", min=1, help="Of a task: how many examples.")
-  ] = 4,
+    int | None,
+    typer.Option(
+      "--n",
+      min=1,
+      help="How many examples of a task (4), or pieces of a folder (all).",
+      show_default=False,
+    ),
+  ] = None,
   seconds: Annotated[
     float,
     typer.Option(min=0.1, help="Of whole songs, how much of each."),
@@ -49,7 +61,11 @@ def info(
     str, typer.Option(help="Module that registers tasks.")
   ] = "music_spectrogram_diffusion.tasks",
 ) -> None:
-  """Describe a MIDI file or a model directory, or show examples of a task.
+  """Describe MIDI files or a model directory, or show examples of a task.
+
+  Of a folder of MIDI files or prepared songs, and of `generator`, whose pieces
+  the default model is trained on: what is in all of them together, how dense
+  they are, how long and how loud their notes; as a picture, too, with -o.
 
   Of a task such as maestro_with_context_train, each example becomes a picture
   of its notes over its spectrogram, audio, MIDI, and its tokens as text, in the
@@ -57,12 +73,16 @@ def info(
   """
   path = Path(what)
   with console.warnings_as_lines(what):
-    if output is not None:
+    if _is_collection(what):
+      from music_spectrogram_diffusion.cli import surveying
+
+      surveying.survey(what, count=count, output=output)
+    elif output is not None:
       _show_task(
         what,
         output,
         split=split,
-        count=count,
+        count=count or _NUM_EXAMPLES,
         max_s=seconds,
         seed=seed,
         data_dir=data_dir,
@@ -78,6 +98,14 @@ def info(
         f"Expected a MIDI file or a model directory, found no {what}; to look"
         f" at a task, say where to write: `spec-diff info {what} -o DIR`."
       )
+
+
+def _is_collection(what: str) -> bool:
+  """Whether many pieces are meant: a folder that holds no model, or ours."""
+  path = Path(what)
+  if path.is_dir():
+    return not any((path / name).exists() for name in _MODEL_FILES)
+  return what == "generator" and not path.exists()
 
 
 def _names_a_file(path: Path) -> bool:

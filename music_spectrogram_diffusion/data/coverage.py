@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 import warnings
 
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Num
 import numpy as np
 
 from music_spectrogram_diffusion import notes as notes_lib
@@ -75,6 +75,11 @@ class Coverage:
   segment_notes: Int64[np.ndarray, " notes"] = _zeros(_MAX_NOTES + 1)
   parts: Int64[np.ndarray, " parts"] = _zeros(_MAX_PARTS + 1)
   solos: Int64[np.ndarray, " programs"] = _zeros(_MIDI_VALUES)
+
+  @property
+  def length_edges_s(self) -> Float64[np.ndarray, " edges"]:
+    """Bounds of the bins of `lengths`, in seconds."""
+    return LENGTH_EDGES_S
 
   def add(self, piece: Notes) -> None:
     """Counts a piece, whose programs become those that models know."""
@@ -165,7 +170,7 @@ class Coverage:
     yield f"notes over {LONG_S:g} s", _share(self.num_long, num_notes)
 
 
-def quantile(counts: Int64[np.ndarray, " bins"], share: float) -> int:
+def quantile(counts: Num[np.ndarray, " bins"], share: float) -> int:
   """The bin up to which a share of what was counted lies; 0 for nothing."""
   total = np.cumsum(counts)
   if not total[-1]:
@@ -173,7 +178,7 @@ def quantile(counts: Int64[np.ndarray, " bins"], share: float) -> int:
   return int(np.searchsorted(total, share * total[-1] * (1 - 1e-12)))
 
 
-def _share(part: float, whole: float) -> str:
+def _share(part, whole) -> str:
   return f"{100 * part / max(whole, 1e-9):.2g} %"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from music_spectrogram_diffusion.data import drum_patterns, patterns
 from music_spectrogram_diffusion.notes import Notes, trim_overlaps
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Goes up whenever a seed gives another piece than before."""
 
 RANGES = {
@@ -23,9 +23,9 @@ RANGES = {
   16: (36, 96),
   24: (40, 81),
   26: (40, 86),
-  29: (40, 86),
-  32: (28, 57),
-  33: (28, 57),
+  29: (34, 86),
+  32: (24, 57),
+  33: (21, 57),
   40: (55, 100),
   41: (48, 88),
   42: (36, 76),
@@ -182,7 +182,7 @@ def _song(rng: np.random.Generator, duration_s: float) -> Notes:
     beats_per_bar=harmony.beats_per_bar,
     swing=rng.choice([0.0, 0.0, 0.0, 0.08, 0.16]),
     lead_in_s=rng.choice([0.0, 0.0, rng.uniform(0, 3)]),
-    dynamics=_dynamics(rng, len(beat_times)) if rng.random() < 0.85 else None,
+    dynamics=_dynamics(rng, len(beat_times)) if rng.random() < 0.8 else None,
   )
   return Notes.concatenate(
     [_perform(rng, part, rows, performance) for part, rows in written]
@@ -385,7 +385,7 @@ def _velocities(rng, start, accent, dynamics) -> Int32[np.ndarray, " notes"]:
   """How loud a part's notes are, by their beats and accents."""
   if dynamics is None:
     return np.full(len(start), rng.choice(_WRITTEN_VELOCITIES), np.int32)
-  level = rng.uniform(45, 116)
+  level = rng.uniform(45, 122)
   velocity = level + accent * rng.choice([0.0, 1.0, 2.0])
   velocity += np.interp(start, np.arange(len(dynamics)), dynamics)
   velocity += rng.normal(0, rng.choice([0.0, 2.0, 6.0]), len(start))

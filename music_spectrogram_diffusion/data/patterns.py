@@ -170,7 +170,7 @@ def bass(
   cells = [pump, walk, own, own, [(0.0, float(beats))]][rng.integers(5)]
   choices = [[0], [0, 0, 2], [0, 1, 2]][rng.integers(3)]
   octaves = rng.choice([0.0, 0.3])
-  low += int(rng.integers(0, 6))
+  low += int(rng.integers(0, max(min(10, high - low - 12), 1)))
   rows = []
   for bar in range(len(harmony.roots)):
     for start, length in cells:
