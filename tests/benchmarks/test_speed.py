@@ -5,8 +5,8 @@ from pathlib import Path
 import sys
 
 import jax
-import jax.extend
 from jax import numpy as jnp
+import jax.extend
 import pytest
 
 from music_spectrogram_diffusion import audio, models
