@@ -232,3 +232,29 @@ def test_names_are_short():
   assert transcribers.CommandTranscriber(f"{path} {{wav}} {{midi}}").name == (
     "listen"
   )
+
+
+BASIC_PITCH = (
+  pathlib.Path(__file__).parents[2]
+  / "benchmarks/quality/.venv-transcriber/bin/basic-pitch"
+)
+
+
+@pytest.mark.skipif(
+  not BASIC_PITCH.exists(),
+  reason="install it by benchmarks/quality/setup_transcriber.sh",
+)
+def test_basic_pitch_hears_all_notes_of_a_melody():
+  time_s = np.arange(16_000) / 16_000
+  rows = [(0.5, 60), (1.5, 64), (2.5, 67)]
+  samples = np.zeros(4 * 16_000, np.float32)
+  for onset, pitch in rows:
+    phase = 2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * time_s
+    tone = sum(np.sin(k * phase) / k for k in range(1, 6))
+    start = int(onset * 16_000)
+    samples[start : start + 16_000] = 0.2 * tone * np.exp(-3 * time_s)
+  found = evaluation.find_transcriber(f"command={BASIC_PITCH} {{dir}} {{wav}}")
+  heard = found(samples, "melody")
+  onset, pitch = zip(*rows, strict=True)
+  played = notes.Notes.from_columns(onset, np.add(onset, 1.0), pitch, 90)
+  assert evaluation.matched_notes(played, heard).all()
