@@ -4,6 +4,9 @@ import dataclasses
 import math
 from typing import Any
 
+DTYPES = ("float32", "bfloat16")
+"""What networks may compute in."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -56,6 +59,10 @@ class NetworkConfig:
   remat: bool = False
 
   def __post_init__(self):
+    if self.dtype not in DTYPES:
+      raise ValueError(
+        f"Expected a dtype of {', '.join(DTYPES)}; got {self.dtype!r}."
+      )
     if self.relative_time and self.max_notes is None:
       raise ValueError(
         "relative_time needs a note list: set max_notes, for example to 256."

@@ -104,7 +104,7 @@ def prepare(
 
 def films(
   config: NetworkConfig, parameters: Tree, times: Float[Array, " steps"]
-) -> Float[Array, "steps layers 2 scale_shift"]:
+) -> list[list[Float[Array, "steps scale_shift"]]]:
   """Scales and shifts of both FiLM layers of every layer, at all noise times.
 
   Half of the decoder's weights are read for these alone. In float32, whatever
@@ -119,21 +119,20 @@ def films(
   with jax.default_matmul_precision("float32"):
     for i in range(2):
       condition = nn.swish(_dense(condition, parameters[f"time_emb_dense{i}"]))
-    both = [
+    return [
       [
         _dense(condition, parameters[f"layers_{i}"][name]["DenseGeneral_0"])
         for name in ("FiLMLayer_0", "FiLMLayer_1")
       ]
       for i in range(config.num_decoder_layers)
     ]
-  return jnp.moveaxis(jnp.asarray(both), 2, 0)
 
 
 def decode(
   config: NetworkConfig,
   prepared: Prepared,
   inputs: Float[Array, "batch frames mel_bins"],
-  films: Float[Array, "layers 2 scale_shift"],
+  films: list[list[Float[Array, " scale_shift"]]],
   *,
   guided: bool,
 ) -> Float[Array, "copies frames outputs"]:
@@ -143,7 +142,7 @@ def decode(
     config: Size and options.
     prepared: What `prepare` has computed.
     inputs: Noisy spectrograms, on the model's scale.
-    films: What `films` has computed for their noise time.
+    films: The row of their noise time of what `films` has computed.
     guided: Whether outputs without condition are wanted as well.
 
   Returns:
@@ -156,7 +155,7 @@ def decode(
   for i, cross in enumerate(prepared.cross):
     layer = parameters[f"layers_{i}"]
     normed = _norm(x, layer["pre_self_attention_layer_norm"])
-    normed = layers.film(normed, films[i, 0])
+    normed = layers.film(normed, films[i][0])
     weights = layer["self_attention"]
     query, key, value = (
       _heads_first(_dense(normed, weights[name]), config)
@@ -178,7 +177,7 @@ def decode(
       x = jnp.concatenate([x, unheard])
 
     normed = _norm(x, layer["pre_mlp_layer_norm"])
-    normed = layers.film(normed, films[i, 1])
+    normed = layers.film(normed, films[i][1])
     weights = layer["mlp"]
     hidden = layers.gated(
       _dense(normed, weights["wi_0"]), _dense(normed, weights["wi_1"])

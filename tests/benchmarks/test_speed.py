@@ -70,7 +70,7 @@ def test_a_step_makes_the_products_of_the_floor_and_no_others(load, aligned):
   prepared = sampling_network.prepare(config, decoder, conditioning)
   step = functools.partial(sampling_network.decode, config, guided=True)
   jaxpr = jax.make_jaxpr(step)(
-    prepared, jnp.zeros((1, 12, MEL_BINS)), jnp.zeros((3, 2, 64))
+    prepared, jnp.zeros((1, 12, MEL_BINS)), [[jnp.zeros(64)] * 2] * 3
   )
   expected = sizes.step_flops(config, num_keys, MEL_BINS)
   assert product_flops(jaxpr.jaxpr) == expected

@@ -53,3 +53,8 @@ def test_sampling_defaults_are_the_paper_s():
   sampling = models.SamplingConfig()
   assert (sampling.sampler, sampling.num_steps) == ("ddpm", 1000)
   assert (sampling.guidance_weight, sampling.end_time) == (2.0, 0.0)
+
+
+def test_a_dtype_that_is_none_is_an_error():
+  with pytest.raises(ValueError, match="float32, bfloat16; got 'half'"):
+    models.paper_network("tiny", dtype="half")

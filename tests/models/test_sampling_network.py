@@ -152,9 +152,8 @@ def x0_error(paper, conditioning, z_t, time, dtype):
     def run():
       prepared = sampling_network.prepare(config, decoder, conditioning)
       films = sampling_network.films(config, decoder, jnp.asarray([time]))
-      eps = sampling_network.decode(
-        config, prepared, z_t, films[0], guided=False
-      )
+      row = jax.tree.map(lambda film: film[0], films)
+      eps = sampling_network.decode(config, prepared, z_t, row, guided=False)
       logsnr = paper.model.schedule.logsnr(jnp.full(len(z_t), time))
       return paper.model.parameterization.predict(eps, z_t, logsnr)[0]
 
