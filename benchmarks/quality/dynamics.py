@@ -24,12 +24,14 @@ class Dynamics:
     with_soundfont: Correlation of the levels with the soundfont's.
     slope: Least-squares slope of the levels over the soundfont's: 1 is as much
       contrast as the soundfont's, 0 none.
+    difference_db: Mean of the levels over the soundfont's.
   """
 
   levels_db: list[float]
   with_velocity: float
   with_soundfont: float
   slope: float
+  difference_db: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ def measure_figure(
     with_velocity=correlation(levels, np.asarray(velocity)),
     with_soundfont=correlation(levels, soundfont),
     slope=float(levels @ spread / max(spread @ spread, _SILENCE)),
+    difference_db=float((levels - soundfont).mean()),
   )
 
 

@@ -96,7 +96,8 @@ def draw_dynamics(path: pathlib.Path, rows: Sequence[measures.Row]):
   for axis in axes.flat[len(instruments) :]:
     axis.axis("off")
   axes[0, 0].set_ylabel("dB")
-  axes[0, 0].legend(fontsize=6)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc="outside right upper")
   figure.supxlabel("velocity")
   figure.savefig(path, dpi=100)
 

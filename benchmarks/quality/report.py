@@ -138,9 +138,6 @@ def _the_rest(rows):
   body = []
   for row in rows:
     truth = _find(rows, row.truth)
-    differences = [
-      level.difference_db for level in row.measures.levels.values()
-    ]
     ranks = np.array(row.measures.joins)
     drums = _mean(row, "drums", "f1")
     body.append(
@@ -151,7 +148,8 @@ def _the_rest(rows):
         f"{_mean(row, 'dynamics', 'with_velocity'):.2f}",
         f"{_mean(row, 'dynamics', 'with_soundfont'):.2f}",
         f"{_mean(row, 'dynamics', 'slope'):.2f}",
-        f"{np.mean(differences):+.1f} ± {np.std(differences):.1f}",
+        _differences(row, "dynamics"),
+        _differences(row, "levels"),
         f"{_mean(row, 'levels', 'envelope'):.2f}",
         f"{ranks.mean():.2f}" if len(ranks) else "-",
         f"{(ranks > joins.HIGH).mean():.0%}" if len(ranks) else "-",
@@ -164,7 +162,8 @@ def _the_rest(rows):
     "velocity correlation",
     "with the soundfont's levels",
     "contrast",
-    "loudness, dB",
+    "loudness of single notes, dB",
+    "of pieces, dB",
     "envelope",
     "rank of joins",
     f"over {joins.HIGH:.0%}",
@@ -203,6 +202,12 @@ def _mean(row, part, field):
   """Of one figure over pieces or instruments; NaN without any."""
   values = [getattr(x, field) for x in getattr(row.measures, part).values()]
   return float(np.mean(values)) if values else np.nan
+
+
+def _differences(row, part):
+  """Mean and deviation of the levels over the soundfont's."""
+  values = [x.difference_db for x in getattr(row.measures, part).values()]
+  return f"{np.mean(values):+.1f} ± {np.std(values):.1f}" if values else "-"
 
 
 def _ratio(value, truth):

@@ -2,8 +2,11 @@
 
 import dataclasses
 import importlib
+import json
 from pathlib import Path
+import shutil
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -16,25 +19,40 @@ _CONFIG = audio.SpectrogramConfig()
 _RATE = _CONFIG.sample_rate
 
 
-def _module(name):
-  """Imports a module of the bench, as its own run.py does."""
+def _import(*names):
+  """Imports modules of the bench, which import each other by their names."""
+  before = sys.modules.copy()
+  own = [path.stem for path in _FOLDER.glob("*.py")]
+  for name in own:  # Other folders may have modules of these names.
+    sys.modules.pop(name, None)
   sys.path.insert(0, str(_FOLDER))
   try:
-    return importlib.import_module(name)
+    return [importlib.import_module(name) for name in names]
   finally:
     sys.path.remove(str(_FOLDER))
+    for name in own:
+      sys.modules.pop(name, None)
+      if name in before:
+        sys.modules[name] = before[name]
 
 
-drums = _module("drums")
-dynamics = _module("dynamics")
-families = _module("families")
-joins = _module("joins")
-material = _module("material")
-measures = _module("measures")
-renderings = _module("renderings")
-report = _module("report")
-scores = _module("scores")
-targets = _module("targets")
+_NAMES = (
+  "drums dynamics families joins material measures renderings report run scores"
+  " targets"
+)
+(
+  drums,
+  dynamics,
+  families,
+  joins,
+  material,
+  measures,
+  renderings,
+  report,
+  run,
+  scores,
+  targets,
+) = _import(*_NAMES.split())
 
 
 def _bursts(onset, amplitude, duration_s):
@@ -230,7 +248,9 @@ def _measures(f1, correlation=0.9, ranks=(0.5, 0.6, 0.4), heard=100):
     pieces={"a": score},
     solos={"piano": scores.Counts(100, heard, round(100 * f1), 10)},
     drums={"a": drums.OnsetScore(f1, 50, 50)},
-    dynamics={"Violin": dynamics.Dynamics([-9.0] * 7, correlation, 0.9, 1.0)},
+    dynamics={
+      "Violin": dynamics.Dynamics([-9.0] * 7, correlation, 0.9, 1.0, 0.0)
+    },
     levels={"a": dynamics.Level(0.5, 0.9)},
     joins=list(ranks),
     fad=0.3,
@@ -270,3 +290,85 @@ def test_a_family_is_judged_with_enough_notes_that_can_be_heard():
     truth, solos=truth.solos | {"harp": few, "timpani": deaf}
   )
   assert targets.judged_families(truth) == ["piano"]
+
+
+class _FakeSynthesizer:
+  """Plays noise of the right length, in segments."""
+
+  spectrogram_config = _CONFIG
+  inverter = inverter.GriffinLim(_CONFIG, num_iterations=1)
+  model = types.SimpleNamespace(
+    network=types.SimpleNamespace(segment_frames=50)
+  )
+
+  def stream(self, piece, loudness=0.1):
+    rng = np.random.default_rng(0)
+    hop = _CONFIG.hop_length
+    num_frames = int((piece.duration_s + 1.1) * _CONFIG.frame_rate)
+    samples = loudness * rng.standard_normal(num_frames * hop)
+    samples = samples.astype(np.float32)
+    log_mel = audio.log_mel(samples, _CONFIG)
+    for start in range(0, num_frames, 50):
+      yield synthesizer.Segment(
+        0,
+        1,
+        samples[hop * start : hop * (start + 50)],
+        log_mel[start : start + 50],
+      )
+
+
+@pytest.mark.filterwarnings("ignore:.*embeddings of 128 dimensions")
+def test_a_run_lays_out_every_model_and_setting_beside_the_references(
+  tmp_path, monkeypatch, capsys
+):
+  def transcribe(paths, **_):
+    return [notes.Notes.from_columns([], [], [], []) for _ in paths]
+
+  class Renderer:
+    def __init__(self, *_):
+      pass
+
+    def render(self, piece, duration_s):
+      onset = piece.onset[piece.onset < duration_s - 0.1]
+      return _bursts(onset, [0.1] * len(onset), duration_s)
+
+  pieces = tmp_path / "pieces"
+  pieces.mkdir()
+  shutil.copy(_FOLDER / "pieces" / "freedoom-the-da.mid", pieces)
+  monkeypatch.setattr(scores, "transcribe", transcribe)
+  monkeypatch.setattr(run.soundfont, "find_soundfont", lambda: "a.sf2")
+  monkeypatch.setattr(run.soundfont, "SoundfontRenderer", Renderer)
+  monkeypatch.setattr(
+    run.inference.Synthesizer,
+    "from_pretrained",
+    lambda path: _FakeSynthesizer(),
+  )
+  monkeypatch.setattr(
+    sys,
+    "argv",
+    ["run.py", "", "loudness=0.2", "--model", "default", "--model", "old=x"]
+    + ["--folder", str(pieces), "--seconds", "3", "--pieces", "1"]
+    + ["--output", str(tmp_path)],
+  )
+  run.main()
+  table = (tmp_path / "table.md").read_text()
+  assert capsys.readouterr().out == table + "\n"
+  result = json.loads((tmp_path / "scores.json").read_text())
+  assert [(row["name"], row["truth"]) for row in result["rows"]] == [
+    ("soundfont", "ground truth"),
+    ("ground truth", "ground truth"),
+    ("default", "ground truth"),
+    ("default loudness=0.2", "ground truth"),
+    ("old", "ground truth"),
+    ("old loudness=0.2", "ground truth"),
+  ]
+  # Three seconds in segments of one: two joins.
+  assert {len(row["measures"]["joins"]) for row in result["rows"]} == {2}
+  loud, soft = (
+    np.mean([x["difference_db"] for x in row["measures"]["levels"].values()])
+    for row in (result["rows"][3], result["rows"][2])
+  )
+  assert loud - soft == pytest.approx(6.02, abs=0.01)
+  assert table.count("| targets: ") == 4
+  names = {path.name for path in (tmp_path / "pictures").glob("*.png")}
+  assert names == {"freedoom-the-da.png", "dynamics.png", "joins.png"}
