@@ -16,8 +16,8 @@ def evaluate(
   task: Annotated[
     list[str],
     typer.Option(
-      help="Dataset, task or mixture, such as maestro; or a folder of"
-      " recordings with MIDI files of their names. Repeat it.",
+      help="Dataset, task or mixture, such as maestro or urmp:validation; or a"
+      " folder of recordings with MIDI files of their names. Repeat it.",
       show_default=False,
     ),
   ],
@@ -38,7 +38,7 @@ def evaluate(
       show_default=False,
     ),
   ] = None,
-  split: Annotated[str, typer.Option(help="Of tasks.")] = "test",
+  split: Annotated[str, typer.Option(help="Of tasks without one.")] = "test",
   embedding: Annotated[
     list[str] | None,
     typer.Option(

@@ -13,6 +13,8 @@ from apache_beam.options import pipeline_options
 from music_spectrogram_diffusion.evaluation import evaluate, results
 from music_spectrogram_diffusion.evaluation.songs import SongSource
 
+_QUIET = ("--default_sdk_harness_log_level=WARNING",)
+
 
 def evaluate_with_beam(
   sources: Sequence[SongSource],
@@ -39,7 +41,7 @@ def evaluate_with_beam(
   ]
   worker = _Worker(make_evaluator, store.directory, store.keys)
   # There are no triggers. It keeps the DirectRunner from downloading another.
-  flags = ["--allow_unsafe_triggers", *options]
+  flags = ["--allow_unsafe_triggers", *_QUIET, *options]
   parsed = pipeline_options.PipelineOptions(flags, runner=runner)
   try:
     with beam.Pipeline(options=parsed) as pipeline:

@@ -25,7 +25,7 @@ MAX_DURATION_S = 600.0
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 _CONFIG = audio.SpectrogramConfig()
-_FULL_SONG = "full_song"
+_FULL_SONG, _PIECES = "full_song", "pieces"
 _COLUMNS = ("onset", "offset", "pitch", "velocity", "program", "is_drum")
 _INT16_SCALE = np.float32(32767)
 
@@ -108,8 +108,9 @@ def find_songs(
 
   Args:
     name: A folder of recordings and MIDI files; or a seqio task, the dataset of
-      one, or a mixture, each of whose datasets is a source.
-    split: Of a task.
+      one, or a mixture, each of whose datasets is a source. A task's name may
+      have a split of its own behind it: `guitarset:validation`.
+    split: Of tasks that have none.
     data_dir: Where `spec-diff prepare` wrote; None for $SPEC_DIFF_DATA_DIR.
     module: Module that registers tasks.
 
@@ -119,8 +120,11 @@ def find_songs(
   if Path(name).is_dir():
     return [FolderSongs(os.fspath(name))]
   data_dir = None if data_dir is None else os.fspath(data_dir)
+  name, _, own_split = name.partition(":")
   tasks = _subtasks(name, data_dir, module)
-  return [TaskSongs(task, split, data_dir, module) for task in tasks]
+  return [
+    TaskSongs(task, own_split or split, data_dir, module) for task in tasks
+  ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +205,7 @@ class TaskSongs:
 
 
 def _subtasks(name: str, data_dir: str | None, module: str) -> list[str]:
-  """Names of the tasks that a name means, one a dataset."""
+  """Tasks that a name means, one a dataset; those of whole songs, if any."""
   # TFDS tells of itself, at length.
   logging.getLogger("absl").setLevel(logging.ERROR)
   try:
@@ -231,7 +235,12 @@ def _subtasks(name: str, data_dir: str | None, module: str) -> list[str]:
       f" There are the datasets {', '.join(datasets)}."
     )
   provider = seqio.get_mixture_or_task(found[0])
-  return [task.name for task in seqio.get_subtasks(provider)]
+  names = []
+  for task in seqio.get_subtasks(provider):
+    dataset = getattr(task, "pieces", "").removesuffix(f"_{_PIECES}")
+    whole = f"{dataset}_{_FULL_SONG}"
+    names.append(whole if whole in known else task.name)
+  return names
 
 
 def _song_of_row(dataset: str, row: Mapping[str, Any]) -> Song:

@@ -101,11 +101,13 @@ def prepared(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  "name", ["maestro", "maestro_full_song", "maestro_with_context_eval"]
+  "name", ["maestro", "maestro_full_song:test", "maestro_with_context_eval"]
 )
 def test_tasks_give_their_songs_as_they_were_prepared(prepared, name):
   directory, examples = prepared
-  [source] = songs.find_songs(name, data_dir=directory)
+  split = "train" if ":" in name else "test"
+  [source] = songs.find_songs(name, split=split, data_dir=directory)
+  assert source.name == "maestro"
   assert source.num_songs() == source.num_shards() == 3
   found = {entry.id: entry.load() for entry in source.read()}
   assert found.keys() == {example["id"] for example in examples["test"]}
@@ -124,6 +126,13 @@ def test_a_share_of_a_prepared_task_is_one_song(prepared):
   assert [len(share) for share in shares] == [1, 1, 1]
   ids = {entry.id for share in shares for entry in share}
   assert ids == {example["id"] for example in examples["test"]}
+
+
+def test_a_mixture_stands_for_its_datasets(prepared):
+  sources = songs.find_songs("mega", data_dir=prepared[0])
+  assert {source.name for source in sources} == {
+    *("maestro", "slakh", "cerberus4", "guitarset", "musicnet", "urmp")
+  }
 
 
 def test_what_is_no_task_and_no_split_is_told_in_a_line(prepared):
