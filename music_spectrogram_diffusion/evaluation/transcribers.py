@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -154,6 +155,11 @@ class CommandTranscriber:
       raise TranscriptionError(
         f"Cannot read the transcriber's command {self.command!r}: {error}."
       ) from error
+    if not arguments or shutil.which(arguments[0]) is None:
+      raise TranscriptionError(
+        f"Cannot find the program of the transcriber {self.command!r}; install"
+        " it, or give its path."
+      )
     text = " ".join(arguments)
     if "{wav}" not in text or not ("{midi}" in text or "{dir}" in text):
       raise TranscriptionError(
@@ -211,8 +217,7 @@ class CommandTranscriber:
       )
     except OSError as error:
       raise TranscriptionError(
-        f"Cannot start the transcriber {arguments[0]}: {error.strerror};"
-        " install it, or give the path to its program."
+        f"Cannot start the transcriber {arguments[0]}: {error.strerror}."
       ) from error
     try:
       said, _ = process.communicate(timeout=self.timeout_s)
@@ -281,6 +286,11 @@ def _check_finite(
     )
 
 
+def _expand(path: str) -> pathlib.Path:
+  # No shell expands what stands after KIND=.
+  return pathlib.Path(path).expanduser()
+
+
 def _fill(argument: str, places: dict[str, pathlib.Path]) -> str:
   for mark, path in places.items():
     argument = argument.replace(mark, str(path))
@@ -296,7 +306,10 @@ def _stop(process: subprocess.Popen) -> None:
 
 # By kind: what a line looks like, and what is made of the part after "=".
 _KINDS: dict[str, tuple[str, Callable[[str], Transcriber]]] = {
-  "mt3": ("mt3=CHECKPOINT", Mt3Transcriber.from_checkpoint),
+  "mt3": (
+    "mt3=CHECKPOINT",
+    lambda path: Mt3Transcriber.from_checkpoint(_expand(path)),
+  ),
   "command": ("'command=PROGRAM {wav} {midi}'", CommandTranscriber),
-  "midi": ("midi=FOLDER", lambda value: MidiFolder(pathlib.Path(value))),
+  "midi": ("midi=FOLDER", lambda path: MidiFolder(_expand(path))),
 }
