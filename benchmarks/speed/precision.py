@@ -107,8 +107,8 @@ def variants(model):
       model,
       patched(sampling_network, "decode", rounding),
     ),
-    ("eps, if that were the output", eps(np.inf), nothing),
-    (f"the same up to {limit:g} sigma / alpha", eps(limit), nothing),
+    ("eps, were that the output", eps(np.inf), nothing),
+    (f"the same, but not beyond sigma = {limit:g} alpha", eps(limit), nothing),
   ]
 
 
