@@ -246,6 +246,17 @@ def test_settings_reach_the_sampler(synthesizer, rendered):
   assert np.abs(once - rendered).max() > 1e-4
 
 
+def test_outside_of_the_interval_nothing_is_guided(synthesizer):
+  # The steps are made at times 1 and 0.75.
+  without = synthesizer.log_mel(song((60,)), guidance=1.0)
+  outside = synthesizer.log_mel(song((60,)), guidance_interval=(0.1, 0.6))
+  np.testing.assert_array_equal(outside, without)
+  part = synthesizer.log_mel(song((60,)), guidance_interval=(0.7, 0.8))
+  whole = synthesizer.log_mel(song((60,)))
+  for other in (without, whole):
+    assert np.abs(part - other).max() > 1e-3
+
+
 @pytest.mark.parametrize(
   ("settings", "said"),
   [
