@@ -178,6 +178,8 @@ def evaluate(
 
 def _report(output: Path, store, facts, models: Sequence[str]) -> None:
   """Writes the report and its pictures, and prints the tables."""
+  import jax
+
   from music_spectrogram_diffusion import evaluation
   from music_spectrogram_diffusion.cli import plotting
 
@@ -194,7 +196,8 @@ def _report(output: Path, store, facts, models: Sequence[str]) -> None:
       figures[f"songs_{model}"] = figure
   for name, figure in figures.items():
     outputs.write_whole(output / f"{name}.png", plotting.png(figure))
-  text = evaluation.markdown(summary, facts)
+  device = jax.devices()[0].device_kind
+  text = evaluation.markdown(summary, facts | {"this report's device": device})
   outputs.write_whole(output / REPORT, text.encode())
   for table in evaluation.tables(summary):
     console.show(_rich_table(table))

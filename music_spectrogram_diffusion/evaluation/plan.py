@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Plan:
       found: What `find_measures` found.
     """
     hashes = {
-      name: checkpoints.weights_hash(checkpoints.find_model(model))
+      name: _digest(checkpoints.find_model(model))
       for name, model in self.model_names().items()
     }
     plain = dataclasses.asdict(self)
@@ -135,16 +136,26 @@ class Plan:
       try:
         embedding = embeddings.find_embedding(spec)
         found.append(measures.EmbeddingMeasure(embedding))
-      except ValueError as error:
+      except (ValueError, OSError) as error:
         missing.append(f"without the embedding {spec}: {error}")
     found.append(measures.SpectralMeasure())
     if self.transcriber is not None:
       try:
         transcriber = transcribers.find_transcriber(self.transcriber)
         found.append(measures.TranscriptionMeasure(transcriber))
-      except ValueError as error:
+      except (ValueError, OSError) as error:
         missing.append(f"without transcription F1: {error}")
     return found, missing
+
+
+def _digest(directory: Path) -> str:
+  """SHA-256 of a model's files: weights, settings and inverter."""
+  total = hashlib.sha256()
+  for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+    with path.open("rb") as file:
+      found = hashlib.file_digest(file, "sha256").hexdigest()
+    total.update(f"{path.relative_to(directory)} {found}\n".encode())
+  return total.hexdigest()
 
 
 def run(

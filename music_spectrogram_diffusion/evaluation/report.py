@@ -69,7 +69,7 @@ class Summary:
     num_songs: How many were evaluated.
     duration_s: Their length.
     systems: Means over songs, Fréchet distances and realtime factors.
-    by_dataset: Means over the songs of each dataset.
+    by_dataset: Means and Fréchet distances of each dataset's songs.
     by_instrument: Means over songs by the share of their notes that an
       instrument has.
     problems: A line for each kind.
@@ -113,18 +113,19 @@ def summarize(store: results.ResultStore) -> Summary:
   systems = _means(rendered, lambda record: 1.0)
   for system, factors in _realtime_factors(rendered).items():
     systems.setdefault(system, {}).update(factors)
-  for system, distances in _frechet_cells(store, rendered, problems).items():
-    systems.setdefault(system, {}).update(distances)
-  datasets = sorted({record["dataset"] for record in rendered})
+  _add_frechet(systems, store, rendered, problems, _RESAMPLES)
+  by_dataset = {}
+  for name in sorted({record["dataset"] for record in rendered}):
+    records = [record for record in rendered if record["dataset"] == name]
+    by_dataset[name] = _means(records, lambda record: 1.0)
+    # What is wrong with them is told of all together.
+    _add_frechet(by_dataset[name], store, records, [], 0)
   instruments = {name for r in rendered for name in r["instruments"]}
   return Summary(
     num_songs=len(rendered),
     duration_s=float(sum(record["duration_s"] for record in rendered)),
     systems=systems,
-    by_dataset={
-      name: _means(rendered, lambda r, name=name: float(r["dataset"] == name))
-      for name in datasets
-    },
+    by_dataset=by_dataset,
     by_instrument={
       name: _means(rendered, lambda r, name=name: r["instruments"].get(name, 0))
       for name in sorted(instruments)
@@ -176,7 +177,7 @@ def markdown(summary: Summary, facts: Mapping[str, Any]) -> str:
     " Intervals hold 95 % of resamplings of the songs. Lower is better, but for"
     " F1 and realtime factors.\n"
   )
-  lines = [f"* {name}: {value}" for name, value in facts.items()]
+  lines = [f"* {name}: {_in_words(value)}" for name, value in facts.items()]
   if summary.overhead is not None:
     lines.append(f"* measuring took {summary.overhead:.1%} of rendering")
   parts.append("## What was evaluated\n\n" + "\n".join(lines) + "\n")
@@ -184,6 +185,15 @@ def markdown(summary: Summary, facts: Mapping[str, Any]) -> str:
     lines = [f"* {line}" for line in summary.problems]
     parts.append("## Problems\n\n" + "\n".join(lines) + "\n")
   return "\n".join(parts)
+
+
+def _in_words(value: Any) -> str:
+  """A value of `Plan.facts` as a person would write it."""
+  if isinstance(value, Mapping):
+    value = [f"{name} {part}" for name, part in value.items()]
+  if isinstance(value, list | tuple):
+    return ", ".join(map(str, value)) or "-"
+  return "-" if value is None else str(value)
 
 
 def ranking_metric(scores: Iterable[str]) -> str | None:
@@ -242,9 +252,10 @@ def _realtime_factors(records) -> Scores:
   return found
 
 
-def _frechet_cells(store, records, problems: list[str]) -> Scores:
-  """Fréchet distances of each system, with intervals; adds to `problems`."""
-  found: Scores = {}
+def _add_frechet(
+  scores: Scores, store, records, problems: list[str], num_resamples: int
+) -> None:
+  """Adds the Fréchet distances of each system, and what is wrong with them."""
   kinds: dict[tuple[str, str], list[str]] = {}
   for record in records:
     for system, entry in record["systems"].items():
@@ -252,21 +263,20 @@ def _frechet_cells(store, records, problems: list[str]) -> Scores:
         kinds.setdefault((system, distance), []).append(record["key"])
   for (system, distance), keys in kinds.items():
     if system == GROUND_TRUTH:
-      found.setdefault(system, {})[distance] = Cell(0.0)
+      scores.setdefault(system, {})[distance] = Cell(0.0)
       continue
     with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter("always", UserWarning)
       try:
-        cell = _frechet_cell(store, keys, system, distance)
-        found.setdefault(system, {})[distance] = cell
+        cell = _frechet_cell(store, keys, system, distance, num_resamples)
+        scores.setdefault(system, {})[distance] = cell
       except ValueError as error:
         problems.append(f"{system}: no {distance}: {error}")
     if caught:  # Of the system and the recordings; one will do.
       problems.append(f"{system}, {distance}: {caught[0].message}")
-  return found
 
 
-def _frechet_cell(store, keys, system, distance) -> Cell:
+def _frechet_cell(store, keys, system, distance, num_resamples) -> Cell:
   """The distance of a system's songs from their recordings."""
 
   def pairs():
@@ -285,11 +295,11 @@ def _frechet_cell(store, keys, system, distance) -> Cell:
   if total is None:
     raise ValueError("the files of its songs are gone.")
   value = frechet.frechet_distance(*total)
-  if num_songs < 2:
+  if num_songs < 2 or not num_resamples:
     return Cell(value)
   try:
     interval = frechet.bootstrap(
-      pairs(), num_songs=num_songs, num_resamples=_RESAMPLES
+      pairs(), num_songs=num_songs, num_resamples=num_resamples
     )
   except ValueError:  # Songs of so few embeddings that a draw may have one.
     interval = None

@@ -115,6 +115,17 @@ def test_the_frechet_distance_is_that_of_all_songs_together(songs):
   assert summary.problems == []
 
 
+def test_each_dataset_has_a_frechet_distance_of_its_own(songs):
+  rng = np.random.default_rng(0)
+  for dataset, shift in (("near", 0.0), ("far", 5.0)):
+    for id in "abc":
+      pair = rng.normal(size=(20, 2)), rng.normal(loc=shift, size=(20, 2))
+      songs.add(id, 1.0, dataset=dataset, embeddings=pair)
+  by_dataset = report.summarize(songs.store).by_dataset
+  assert value(by_dataset["near"], "vggish FAD") < 1
+  assert value(by_dataset["far"], "vggish FAD") == pytest.approx(50, rel=0.1)
+
+
 def test_fewer_than_two_embeddings_are_one_line_and_the_rest_is_there(songs):
   songs.add("a", 1.0, embeddings=(np.zeros((1, 2)), np.ones((1, 2))))
   summary = report.summarize(songs.store)
@@ -187,10 +198,11 @@ def test_our_rows_stand_over_the_published_ones_in_the_paper_s_columns(songs):
 def test_the_report_holds_tables_facts_and_problems(songs):
   songs.add("a", 1.0, dataset="one", problems=[["what", ""]])
   songs.add("b", 2.0, dataset="two")
-  text = report.markdown(report.summarize(songs.store), {"seed": 3})
+  facts = {"seed": 3, "tasks": ("a", "b"), "settings": {"steps": 2}}
+  text = report.markdown(report.summarize(songs.store), facts)
   assert "| m | 1.50 | - |" in text
   assert "## Songs of two" in text
-  assert "* seed: 3" in text
+  assert "* seed: 3\n* tasks: a, b\n* settings: steps 2\n" in text
   assert "* m: 1 song: what (one/a)" in text
 
 
