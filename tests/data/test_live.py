@@ -129,10 +129,13 @@ def test_a_soundfont_that_is_not_there_is_an_error_at_once():
     live.LiveWindows("nowhere.sf2", live_windows()._settings[1], batch_size=1)
 
 
-def test_workers_make_the_same_batches_as_this_process():
+def test_workers_make_the_same_batches_and_take_no_device():
   here, there = live_windows(), live_windows(num_workers=1, blocks_ahead=1)
   try:
     for _ in range(2):
       assert_equal(next(there), next(here))
+    # JAX in a worker would take the memory of the GPU that is trained on.
+    devices = "__import__('jax')._src.xla_bridge._backends"
+    assert not there._workers.submit(eval, devices).result()
   finally:
     there.close()
