@@ -4,12 +4,15 @@ Each function makes `STEPS` guided steps, in one program:
 
 * fast: what `DiffusionModel.predict` repeats, in float32 and in bfloat16;
 * plain: the Flax modules, as they are trained, which compute everything anew;
+* textbook: the network as one would first write it, of benchmarks/training, in
+  two passes, one after the other;
 * products: those of the projections and MLPs alone, of the same weights, which
   is the rate that the floor is reckoned with.
 """
 
 import json
 import os
+import pathlib
 import sys
 
 import turns
@@ -26,6 +29,9 @@ from jax import lax  # noqa: E402
 from jax import numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import sizes  # noqa: E402
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "training"))
+import baseline  # noqa: E402
 
 from music_spectrogram_diffusion.models import (  # noqa: E402
   network,
@@ -105,6 +111,31 @@ def plain(model, parameters, tokens, batch):
   return run, (parameters, given, noise(model, batch), times())
 
 
+def textbook(model, parameters, tokens, batch):
+  """Steps of the baseline of training: two passes, nothing shared."""
+  given = conditioning(model.network, tokens, batch)
+  decoder = baseline.Baseline(model)
+
+  @jax.jit
+  def run(parameters, given, z, times):
+    def one(z, time, encoded, valid):
+      return decoder._decoder(
+        parameters["decoder"], z, time, encoded, valid, lambda x: x
+      )
+
+    def step(z, time):
+      time = jnp.full(len(z), time)
+      heard = one(z, time, given.keys, given.mask)
+      # The barrier keeps what both have in common from being computed once.
+      z, time, heard = lax.optimization_barrier((z, time, heard))
+      nothing = jnp.zeros_like(given.keys), jnp.zeros_like(given.mask)
+      return jnp.concatenate([heard, one(z, time, *nothing)])
+
+    return loop(model, step)(z, times)
+
+  return run, (parameters, given, noise(model, batch), times())
+
+
 def products(model, parameters, batch):
   """The products of all layers' projections and MLPs, and nothing else."""
   config = model.network
@@ -175,6 +206,8 @@ def main():
       f"fast bfloat16, {tokens}": fast(half, parameters, tokens, batch),
       f"plain, {tokens}": plain(model, parameters, tokens, batch),
     }
+    if size["name"] != sizes.DEFAULT:
+      added[f"textbook, {tokens}"] = textbook(model, parameters, tokens, batch)
     num_keys = added[f"fast, {tokens}"][1][0].cross[0].key.shape[1]
     needed = STEPS * sizes.step_flops(
       model.network, num_keys, model.spectrogram.n_mels, batch

@@ -1,6 +1,5 @@
 """What `run.py` measures: each part gives the rows of a table."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -8,170 +7,13 @@ import subprocess
 import sys
 import tempfile
 
-import turns
+from options import Options, Row
+from steps import step
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-PEER = HERE / ".venv-peer" / "bin" / "python"
 
-# Targets: of a guided step, and realtime factors.
-AGAINST_FLOOR, AGAINST_PEER = 1.25, 7.0
+# Targets of realtime factors.
 REALTIME = {"base": 1.0, "small": 3.0, "default": 10.0}
-
-# How the paper's sizes are sampled here: their own default of 1000 steps is for
-# a GPU.
-PAPER_SETTINGS = dict(sampler="dpm", steps=8, guidance=2.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """What `run.py` was asked for.
-
-  Attributes:
-    names: Which models.
-    device: "cpu" or "gpu".
-    quick: Whether this is a try.
-    peer: Python of the peer's environment.
-    paper_settings: Settings of `Synthesizer.stream` for the paper's sizes.
-  """
-
-  names: tuple[str, ...]
-  device: str
-  quick: bool
-  peer: Path
-  paper_settings: dict
-
-  @property
-  def environment(self) -> dict[str, str]:
-    """Of processes of ours."""
-    platforms = {"cpu": {"JAX_PLATFORMS": "cpu"}, "gpu": {}}[self.device]
-    return {"PYTHONPATH": str(ROOT), **platforms}
-
-
-Row = tuple[str, ...]
-
-
-def step(options: Options) -> tuple[Row, list[Row]]:
-  """One guided denoising step, ours beside the peer's and the floor."""
-  batches = (1, 16) if options.device == "gpu" else (1,)
-  rows = []
-  for name in options.names:
-    for batch in batches:
-      rows += _step(options, name, batch)
-  header = (
-    "guided step",
-    "ms",
-    "CPU ms",
-    "steps/s x batch",
-    "ours is faster by",
-    "target",
-  )
-  return header, rows
-
-
-def _step(options, name, batch):
-  """Of one model and batch."""
-  # Few notes, and as many as there can be.
-  tokens = [256] if options.quick or name == "default" else [256, 2048]
-  size = dict(name=name, batch=batch, tokens=tokens, device=options.device)
-  command = [sys.executable, HERE / "ours.py", json.dumps(size)]
-  uncached = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
-  rounds = 3 if options.quick else 10
-  with turns.Server(command, options.environment | uncached) as ours:
-    servers = {key: ours for key in ours.facts["names"]}
-    peer = _peer(options, size) if name != "default" else None
-    if peer:
-      servers |= {f"peer, {key}": peer for key in peer.facts["names"]}
-    found = turns.in_turns(
-      {
-        key: lambda key=key, server=server: server.cost(
-          key.removeprefix("peer, ")
-        )
-        for key, server in servers.items()
-      },
-      rounds,
-    )
-    facts = ours.facts
-    if peer:
-      peer.__exit__()
-  for key in facts["names"]:
-    found[key] = {k: v / facts["steps"] for k, v in found[key].items()}
-
-  def row(label, key, target="", cost=None):
-    cost = cost or found[key]
-    ratio = cost["clock_s"] / fast["clock_s"]
-    cpu = f"{1e3 * cost['cpu_s']:.1f}" if "cpu_s" in cost else "-"
-    return (
-      f"{name}, batch {batch}: {label}",
-      f"{1e3 * cost['clock_s']:.1f}",
-      cpu,
-      f"{batch / cost['clock_s']:.1f}",
-      f"{ratio:.2f}",
-      target,
-    )
-
-  rows = []
-  for count in tokens:
-    fast = found[f"fast, {count}"]
-    suffix = f", {count} notes"
-    if peer:
-      for way in ("two passes", "one batch"):
-        key = f"peer, {way}, {count}"
-        rows.append(row(f"diffusers, {way}{suffix}", key))
-      # Its pipeline always has 2048 positions for notes.
-      best = min(
-        found[f"peer, {way}, {tokens[-1]}"]["clock_s"]
-        for way in ("two passes", "one batch")
-      )
-      ratio = best / fast["clock_s"]
-      target = (
-        f"its best of {tokens[-1]} notes: {ratio:.2f} of {AGAINST_PEER:g}"
-      )
-      rows.append((*rows.pop()[:-1], target if count <= 256 else ""))
-    rows.append(row(f"ours, plain{suffix}", f"plain, {count}"))
-    rows.append(row(f"ours{suffix}", f"fast, {count}"))
-    rows.append(row(f"ours, bfloat16{suffix}", f"fast bfloat16, {count}"))
-    for kind in ("", " bfloat16"):
-      base = found[f"products{kind}"]
-      own = found[f"fast{kind}, {count}"]
-      rate = (
-        facts["flops"][f"products{kind}"] / facts["steps"] / base["clock_s"]
-      )
-      needed = facts["flops"][f"fast, {count}"] / facts["steps"]
-      cpu_s = base["cpu_s"] * needed * facts["steps"]
-      cpu_s /= facts["flops"][f"products{kind}"]
-      floor = {"clock_s": needed / rate, "cpu_s": cpu_s}
-      over = own["clock_s"] / floor["clock_s"]
-      over_cpu = own["cpu_s"] / cpu_s
-      label = (
-        f"floor{kind}{suffix}: {needed / 1e9:.1f} GFLOP at"
-        f" {rate / 1e9:.0f} GFLOP/s"
-      )
-      target = f"{over:.2f} times it, {over_cpu:.2f} by CPU, of {AGAINST_FLOOR}"
-      rows.append(row(label, None, target, floor))
-  return rows
-
-
-def _peer(options, size):
-  """The peer's server; None with a word where it is not installed."""
-  if not options.peer.exists():
-    print(f"No peer in {options.peer}: see setup_peer.sh.", file=sys.stderr)
-    return None
-  from music_spectrogram_diffusion import models
-
-  network = models.paper_network(size["name"])
-  shape = dict(
-    emb_dim=network.emb_dim,
-    num_layers=network.num_decoder_layers,
-    num_heads=network.num_heads,
-    head_dim=network.head_dim,
-    mlp_dim=network.mlp_dim,
-    frames=network.segment_frames,
-    n_mels=128,
-    dtype="float32",
-  )
-  command = [options.peer, HERE / "peer.py", json.dumps(size | shape)]
-  return turns.Server(command)
 
 
 def render(options: Options) -> tuple[Row, list[Row]]:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 import sys
 
+import options
 import parts
 
 HERE = Path(__file__).parent
@@ -23,8 +24,8 @@ def main() -> None:
     "--models", nargs="+", default=NAMES, choices=NAMES, help="which"
   )
   parser.add_argument("--device", default="cpu", choices=("cpu", "gpu"))
-  parser.add_argument("--peer", type=Path, default=parts.PEER, help="Python")
-  for name, value in parts.PAPER_SETTINGS.items():
+  parser.add_argument("--peer", type=Path, default=options.PEER, help="Python")
+  for name, value in options.PAPER_SETTINGS.items():
     parser.add_argument(
       f"--{name}", default=value, type=type(value), help="of small and base"
     )
@@ -34,17 +35,17 @@ def main() -> None:
     parser.error(
       f"expected parts of {', '.join(parts.PARTS)}; got {unknown[0]!r}"
     )
-  options = parts.Options(
+  asked = options.Options(
     names=tuple(args.models),
     device=args.device,
     quick=args.quick,
     peer=args.peer,
-    paper_settings={name: vars(args)[name] for name in parts.PAPER_SETTINGS},
+    paper_settings={name: vars(args)[name] for name in options.PAPER_SETTINGS},
   )
   results = HERE / "results"
   results.mkdir(exist_ok=True)
   for name in args.parts or parts.PARTS:
-    header, rows = parts.PARTS[name](options)
+    header, rows = parts.PARTS[name](asked)
     text = table(header, rows)
     print(text, flush=True)
     stem = f"{name}-{args.device}{'-quick' * args.quick}"
@@ -52,7 +53,7 @@ def main() -> None:
     (results / f"{stem}.json").write_text(json.dumps([header, *rows], indent=1))
 
 
-def table(header: parts.Row, rows: list[parts.Row]) -> str:
+def table(header: options.Row, rows: list[options.Row]) -> str:
   """The rows in Markdown."""
   lines = [header, ("---",) * len(header), *rows]
   return "".join(f"| {' | '.join(line)} |\n" for line in lines)

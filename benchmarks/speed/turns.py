@@ -89,3 +89,7 @@ def in_turns(
     name: {key: min(cost[key] for cost in costs) for key in costs[0]}
     for name, costs in found.items()
   }
+
+
+if __name__ == "__main__":
+  serve({})
