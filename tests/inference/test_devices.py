@@ -34,6 +34,16 @@ def test_a_device_that_is_not_there_is_one_line():
   assert "unset it" in line
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no GPU"), AssertionError()])
+def test_whatever_jax_says_of_a_device_it_does_not_find(monkeypatch, error):
+  def fail():
+    raise error
+
+  monkeypatch.setattr(jax, "devices", fail)
+  with pytest.raises(inference.DeviceError, match="JAX_PLATFORMS=cpu asks"):
+    inference.Synthesizer.from_pretrained()
+
+
 def test_a_batch_that_fits_is_no_error(monkeypatch):
   monkeypatch.setattr(devices, "available_bytes", lambda: 10**9)
   devices.check_batch_fits(8, 10**9)
