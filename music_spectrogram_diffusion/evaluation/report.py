@@ -151,16 +151,18 @@ def tables(summary: Summary) -> list[Table]:
     )
   ]
   others = _metrics(summary.systems, (*PAPER_COLUMNS, *SPEED_COLUMNS))
-  found.append(_table("Further metrics", summary.systems, others))
   rendered = {
     name: row for name, row in summary.systems.items() if REALTIME in row
   }
-  found.append(_table("Seconds of audio a second", rendered, SPEED_COLUMNS))
+  if others:
+    found.append(_table("Further metrics", summary.systems, others))
+  if rendered:
+    found.append(_table("Seconds of audio a second", rendered, SPEED_COLUMNS))
   if len(summary.by_dataset) > 1:
     for dataset, systems in summary.by_dataset.items():
       title = f"Songs of {dataset}"
       found.append(_table(title, systems, _metrics(systems, ())))
-  return [table for table in found if table.rows and table.header[1:]]
+  return found
 
 
 def markdown(summary: Summary, facts: Mapping[str, Any]) -> str:
@@ -328,7 +330,10 @@ def _metrics(systems: Scores, known: Iterable[str]) -> list[str]:
 
 
 def _table(title: str, systems: Scores, metrics: Sequence[str]) -> Table:
-  return Table(title, ["", *metrics], _rows(systems, metrics))
+  """Metrics as rows and systems as columns: there may be many metrics."""
+  order, *columns = zip(*_rows(systems, metrics), strict=True)
+  rows = [[name, *cells] for name, cells in zip(metrics, columns, strict=True)]
+  return Table(title, ["", *order], rows)
 
 
 def _rows(systems: Scores, metrics: Iterable[str]) -> list[list[str]]:
