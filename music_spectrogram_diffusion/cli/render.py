@@ -193,6 +193,8 @@ class _Renderer:
         except inference.BatchTooLargeError:
           raise
         except (ValueError, OSError) as error:
+          if not self._playing:  # No song's fault: the next one fails too.
+            raise
           for rendering in self._discard(error):
             self._report(error, rendering.job, problems)
     except KeyboardInterrupt as interrupt:
@@ -285,7 +287,7 @@ def _progress() -> Iterator[Callable]:
     def show(rendering, segment) -> None:
       """Says how far a song is; None for its end."""
       if rendering not in tasks:
-        name = rendering.job.source.name
+        name = rendering.job.audio.name
         tasks[rendering] = progress.add_task(name, total=None, audio_s=0.0)
       if segment is None:
         progress.remove_task(tasks.pop(rendering))

@@ -417,3 +417,14 @@ def test_a_batch_that_does_not_fit_ends_all(synthesizer, song):
   with pytest.raises(ValueError, match="try a batch size of 2"):
     spec_diff(song, "--variations", 6, "--batch-size", 3)
   assert names(song.parent) == ["song.mid"]
+
+
+def test_what_fails_without_a_song_is_not_tried_forever(synthesizer, song):
+  def fail(songs, **settings):
+    raise ValueError("no song's fault")
+    yield
+
+  synthesizer.stream_batch = fail
+  with pytest.raises(ValueError, match="no song's fault"):
+    spec_diff(song)
+  assert names(song.parent) == ["song.mid"]
