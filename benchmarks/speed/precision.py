@@ -26,6 +26,7 @@ from music_spectrogram_diffusion import diffusion, inference  # noqa: E402
 from music_spectrogram_diffusion.models import (  # noqa: E402
   decoders,
   diffusion_model,
+  precision,
   sampling_network,
 )
 
@@ -83,7 +84,7 @@ def variants(model):
     **diffusion_model.SAMPLERS,
     model.sampling.sampler: rounding(step),
   }
-  limit = diffusion_model._MAX_GAIN
+  limit = precision.MAX_GAIN
 
   def eps(max_gain):
     parameterization = RoundedEps(model.parameterization, max_gain)

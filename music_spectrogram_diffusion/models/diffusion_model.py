@@ -11,7 +11,11 @@ from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 import numpy as np
 
 from music_spectrogram_diffusion import audio, diffusion, notes
-from music_spectrogram_diffusion.models import network, sampling_network
+from music_spectrogram_diffusion.models import (
+  network,
+  precision,
+  sampling_network,
+)
 from music_spectrogram_diffusion.models.configs import (
   NetworkConfig,
   SamplingConfig,
@@ -32,10 +36,6 @@ SPACINGS: dict[str, diffusion.spacings.Spacing] = {
   "logsnr": diffusion.spacings.uniform_logsnr,
   "karras": diffusion.spacings.karras,
 }
-
-
-_MAX_GAIN = 8.0
-"""How much larger than an output's an error of x0 may be in low precision."""
 
 
 class _Step(NamedTuple):
@@ -259,10 +259,16 @@ class DiffusionModel:
     weights = diffusion.guidance.weights_at(
       times[:-1], settings.guidance_weight, settings.guidance_interval
     )
-    exact = self._needs_float32(times[:-1]).tolist()
+    exact = precision.needs_float32(
+      times[:-1],
+      dtype=self.network.dtype,
+      schedule=self.schedule,
+      parameterization=self.parameterization,
+      n_mels=self.spectrogram.n_mels,
+    )
     steps = [
-      _Step(weight != 1.0, *kind)
-      for weight, *kind in zip(weights, exact, strict=True)
+      _Step(guided=weight != 1.0, exact=bool(is_exact))
+      for weight, is_exact in zip(weights, exact, strict=True)
     ]
     return self._sample(
       parameters,
@@ -275,29 +281,6 @@ class DiffusionModel:
       sampler=settings.sampler,
       steps=tuple(steps),
     )
-
-  def _needs_float32(
-    self, times: Float[np.ndarray, " steps"]
-  ) -> Bool[np.ndarray, " steps"]:
-    """Whether products at these noise times have to be in full float32.
-
-    That is so where x0 is an output's error times more than `_MAX_GAIN`: at
-    much noise, if the output is eps.
-    """
-    if self.network.dtype == "float32" and jax.default_backend() == "cpu":
-      return np.zeros(len(times), bool)  # All are.
-    channels = self.spectrogram.n_mels
-    shape = (len(times), 1, channels)
-    with jax.ensure_compile_time_eval():
-      logsnr = self.schedule.logsnr(jnp.asarray(times))
-      ones = jnp.ones(
-        (*shape[:2], self.parameterization.num_outputs * channels)
-      )
-      one, zero = (
-        self.parameterization.predict(output, jnp.zeros(shape), logsnr)[0]
-        for output in (ones, jnp.zeros_like(ones))
-      )
-      return np.asarray(jnp.abs(one - zero).max((1, 2))) > _MAX_GAIN
 
   @functools.partial(jax.jit, static_argnames=("self", "sampler", "steps"))
   def _sample(
@@ -324,8 +307,8 @@ class DiffusionModel:
     @functools.cache  # Steps of one kind share a function, and a loop.
     def denoise(step):
       config = full if step.exact else self.network
-      precision = "float32" if step.exact else None
-      with jax.default_matmul_precision(precision):
+      rounding = "float32" if step.exact else None
+      with jax.default_matmul_precision(rounding):
         prepared = sampling_network.prepare(config, decoder, conditioning)
 
       def denoise(z_t, time, row):
@@ -333,7 +316,7 @@ class DiffusionModel:
         inputs = self.parameterization.network_input(
           z_t, self.schedule.logsnr(time)
         )
-        with jax.default_matmul_precision(precision):
+        with jax.default_matmul_precision(rounding):
           output = sampling_network.decode(
             config, prepared, inputs, films, guided=step.guided
           )

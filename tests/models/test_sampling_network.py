@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from music_spectrogram_diffusion import diffusion
-from music_spectrogram_diffusion.models import sampling_network
+from music_spectrogram_diffusion.models import precision, sampling_network
 
 TIMES = jnp.asarray([1.0, 0.6, 0.05])
 
@@ -207,8 +207,14 @@ def test_steps_that_recover_x0_from_little_are_made_in_float32(
   jax.eval_shape(
     lambda p: predict(model, p, batch_of(paper), num_steps=40), paper.parameters
   )
-  times = np.asarray([1.0, 0.975, 0.9, 0.5], np.float32)
-  assert model._needs_float32(times).tolist() == expected
+  found = precision.needs_float32(
+    np.asarray([1.0, 0.975, 0.9, 0.5], np.float32),
+    dtype=dtype,
+    schedule=model.schedule,
+    parameterization=parameterization,
+    n_mels=model.spectrogram.n_mels,
+  )
+  assert found.tolist() == expected
   wanted = {dtype} | ({"float32"} if any(expected) else set())
   # The state of the sampler is in float32 always.
   assert {(kind, kind, "float32") for kind in wanted} == set(made)
