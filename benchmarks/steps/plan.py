@@ -123,8 +123,12 @@ GROUPS = {
 def cheapest_first(
   settings: list[Setting], model: models.DiffusionModel
 ) -> list[Setting]:
-  """Each setting once; those that cost least come first."""
-  return sorted(dict.fromkeys(settings), key=lambda one: one.passes(model))
+  """Each setting once: the model's own, then those that cost least."""
+  own = default_of(model)
+  return sorted(
+    dict.fromkeys(settings),
+    key=lambda one: (one != own, one.passes(model)),
+  )
 
 
 def reference_of(base: Setting) -> Setting:
