@@ -89,8 +89,7 @@ def transcribe(
     python: Interpreter of the environment that setup_transcriber.sh made.
     cache: Where transcriptions are kept, under the hash of the audio.
   """
-  hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-  results = [cache / f"{key}.json" for key in hashes]
+  results = [cache / f"{audio_hash(path)}.json" for path in paths]
   missing = {
     result: path
     for result, path in zip(results, paths, strict=True)
@@ -158,6 +157,14 @@ def count(
     )
     counts.append((len(asked), len(notes_heard), found.sum(), whole.sum()))
   return Counts(*np.sum(counts, axis=0).tolist())
+
+
+def audio_hash(path: pathlib.Path) -> str:
+  """What tells audio from other audio; files hold the time of writing too."""
+  samples, sample_rate = soundfile.read(path, dtype="float32")
+  digest = hashlib.sha256(f"{sample_rate} {samples.shape}".encode())
+  digest.update(samples.tobytes())
+  return digest.hexdigest()
 
 
 def write_audio(path: pathlib.Path, samples, config: audio.SpectrogramConfig):

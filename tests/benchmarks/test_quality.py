@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+import soundfile
 
 from music_spectrogram_diffusion import audio, inverter, notes
 from music_spectrogram_diffusion.inference import synthesizer
@@ -224,6 +225,15 @@ def test_where_octaves_are_folded_overtones_count_as_the_note_and_once():
   assert scores.count([solo], [above]).found == 0
   counts = scores.count([solo], [heard], folded=True)
   assert counts == scores.Counts(10, 10, 10, 10)
+
+
+def test_a_transcription_is_kept_for_the_audio_and_not_for_its_file(tmp_path):
+  samples = _sine(0.1)
+  for name in ("a.wav", "b.aiff"):
+    soundfile.write(tmp_path / name, samples, _RATE, subtype="FLOAT")
+  scores.write_audio(tmp_path / "c.wav", 0.5 * samples, _CONFIG)
+  a, b, c = (scores.audio_hash(path) for path in sorted(tmp_path.iterdir()))
+  assert a == b != c
 
 
 def test_chosen_pieces_are_spread_over_all():
