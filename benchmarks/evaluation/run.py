@@ -67,14 +67,17 @@ def tell_overhead(count: int, seconds: float, store: results.ResultStore):
     result = evaluate.evaluate_song(song, evaluator)
     store.add(result)
     entries = result.record["systems"]
-    render_s.append(entries["default"]["render_s"])
-    # The recording is measured once for all systems.
+    # Of the model and of its inverter; and of these and the recording.
+    render_s.append(sum(e.get("render_s", 0.0) for e in entries.values()))
     measure_s.append(sum(entry["measure_s"] for entry in entries.values()))
     for measure in MEASURES:
       start = time.perf_counter()
-      features = measure.features(song.samples, song.key)
-      measure.scores(song, features, features)
-      measure.statistics(features)
+      reference, estimate = (
+        measure.features(samples, song.key)
+        for samples in (song.samples, song.samples * np.float32(1.1))
+      )
+      measure.scores(song, reference, estimate)
+      measure.statistics(estimate)
       alone_s[measure.name] += time.perf_counter() - start
   audio_s = count * seconds
   print(f"{count} songs of {seconds:g} s, rendered by the embedded model")
