@@ -116,24 +116,33 @@ def textbook(model, parameters, tokens, batch):
   given = conditioning(model.network, tokens, batch)
   decoder = baseline.Baseline(model)
 
+  nothing = given.replace(
+    keys=jnp.zeros_like(given.keys), mask=jnp.zeros_like(given.mask)
+  )
+
   @jax.jit
-  def run(parameters, given, z, times):
-    def one(z, time, encoded, valid):
+  def run(parameters, given, nothing, z, times):
+    def one(z, time, given):
+      # As if each pass were a program: XLA would take out of the loop, and
+      # compute once, what the passes have in common.
+      z, given = lax.optimization_barrier((z, given))
       return decoder._decoder(
-        parameters["decoder"], z, time, encoded, valid, lambda x: x
+        parameters["decoder"],
+        z,
+        jnp.full(len(z), time),
+        given.keys,
+        given.mask,
+        lambda x: x,
       )
 
     def step(z, time):
-      time = jnp.full(len(z), time)
-      heard = one(z, time, given.keys, given.mask)
-      # The barrier keeps what both have in common from being computed once.
-      z, time, heard = lax.optimization_barrier((z, time, heard))
-      nothing = jnp.zeros_like(given.keys), jnp.zeros_like(given.mask)
-      return jnp.concatenate([heard, one(z, time, *nothing)])
+      heard = one(z, time, given)
+      z, heard = lax.optimization_barrier((z, heard))
+      return jnp.concatenate([heard, one(z, time, nothing)])
 
     return loop(model, step)(z, times)
 
-  return run, (parameters, given, noise(model, batch), times())
+  return run, (parameters, given, nothing, noise(model, batch), times())
 
 
 def products(model, parameters, batch):
