@@ -66,7 +66,12 @@ setuptools.setup(
     # clu writes TensorBoard's files by these two.
     "train": ["clu>=0.0.12", "tensorboard>=2.20", "tensorflow>=2.20"],
     "web": ["gradio"],
-    "eval": ["mir_eval", "scipy"],
+    "eval": [
+      "mir_eval>=0.8",
+      "onnxruntime>=1.20",
+      "scipy>=1.14",
+      "tensorflow>=2.20",
+    ],
     "convert": ["huggingface_hub", "onnxruntime", "tensorstore"],
     "test": [
       "beartype>=0.22.2",
