@@ -159,9 +159,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-  """Reads a memory-mapped safetensors file; floats come as float32."""
+  """Reads a safetensors file; floats come as float32."""
   try:
-    tensors = safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+      names = list(file.keys())
+    tensors = {name: _read_tensor(path, name) for name in names}
   # AttributeError is how it says that NumPy has no such dtype.
   except (OSError, safetensors.SafetensorError, AttributeError) as error:
     raise CheckpointError(f"Cannot read {path}: {error}") from error
@@ -171,6 +173,16 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     else array
     for name, array in tensors.items()
   }
+
+
+def _read_tensor(path: Path, name: str) -> np.ndarray:
+  """One tensor of a file, which is mapped for it alone.
+
+  What was read of a mapped file counts as memory until it is closed: large
+  models would be there twice.
+  """
+  with safetensors.safe_open(path, framework="numpy") as file:
+    return file.get_tensor(name)
 
 
 def weights_hash(path: str | os.PathLike, *, filename: str = WEIGHTS) -> str:

@@ -1,7 +1,5 @@
 """The command `spec-diff` and what is common to its verbs."""
 
-import contextlib
-import os
 import sys
 from typing import Annotated
 
@@ -66,21 +64,9 @@ def options(
   """Plays MIDI files with a neural synthesizer."""
 
 
-def _keep_compiled_programs() -> None:
-  """Has JAX keep what it compiles in the cache directory, if that can be.
-
-  Where the user has chosen another place for it, nothing changes.
-  """
-  with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home.
-    path = cache.cache_directory() / "compiled"
-    there = next(part for part in (path, *path.parents) if part.exists())
-    if there.is_dir() and os.access(there, os.W_OK):
-      os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(path))
-
-
 def main() -> None:
   """Runs the command line; exits 2 with one line where an input is wrong."""
-  _keep_compiled_programs()
+  cache.keep_compiled_programs()
   try:
     app()
   except (ValueError, OSError) as error:

@@ -76,6 +76,13 @@ def render(
       " inverter.  [default: the model's]"
     ),
   ] = None,
+  dtype: Annotated[
+    str | None,
+    typer.Option(
+      help="float32, or bfloat16: faster on GPUs and newer CPUs."
+      "  [default: the model's]"
+    ),
+  ] = None,
   seed: Annotated[
     int, typer.Option(min=0, help="The same seed gives the same audio.")
   ] = 0,
@@ -135,7 +142,7 @@ def render(
 
     with console.warnings_as_lines(model or ""):
       synthesizer = inference.Synthesizer.from_pretrained(
-        model, inverter=inverter
+        model, inverter=inverter, dtype=dtype
       )
     settings = {
       "steps": steps,
@@ -149,6 +156,7 @@ def render(
     synthesizer.check_settings(**given)
     facts = {
       "model_hash": synthesizer.model_hash,
+      "dtype": synthesizer.model.network.dtype,
       "inverter": inverter or type(synthesizer.inverter).__name__,
       "settings": dict(synthesizer.defaults) | given,
     }

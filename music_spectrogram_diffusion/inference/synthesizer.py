@@ -81,6 +81,7 @@ class Synthesizer:
     name: str | os.PathLike | None = None,
     *,
     inverter: str | os.PathLike | None = None,
+    dtype: str | None = None,
   ) -> "Synthesizer":
     """Loads a model; downloads and converts published ones on first use.
 
@@ -91,8 +92,12 @@ class Synthesizer:
       inverter: What plays the spectrograms in place of the model's own:
         "griffin-lim", an ONNX file, a SavedModel's directory, or a model that
         has an inverter of ours.
+      dtype: What the products of sampling steps are made in, "float32" or
+        "bfloat16": faster on GPUs, TPUs and newer CPUs. None for the model's
+        own.
 
     Raises:
+      ValueError: There is no such dtype.
       checkpoints.CheckpointError: Something is missing, damaged or of another
         model.
       checkpoints.DownloadError: A published model cannot be downloaded.
@@ -115,6 +120,9 @@ class Synthesizer:
     checkpoints.check_parameters(
       jax.eval_shape(model.init, jax.random.key(0)), parameters, path
     )
+    if dtype is not None:
+      network = dataclasses.replace(model.network, dtype=dtype)
+      model = dataclasses.replace(model, network=network)
     features = model.spectrogram
     chunk_frames = model.network.segment_frames
     if inverter is None:
@@ -125,7 +133,7 @@ class Synthesizer:
       )
     return cls(
       model=model,
-      parameters=jax.device_put(parameters),
+      parameters=_move_to_device(parameters),
       inverter=chosen,
       model_hash=checkpoints.weights_hash(path),
     )
@@ -362,6 +370,19 @@ class Synthesizer:
   def _programs(self) -> dict[tuple, Any]:
     """Compiled predictions of batches, by shape and settings."""
     return {}
+
+
+def _move_to_device(parameters: dict[str, Any]) -> dict[str, Any]:
+  """Puts arrays on the device, one after the other, and lets go of them.
+
+  So memory holds large models once, never twice.
+  """
+  for name, value in parameters.items():
+    if isinstance(value, dict):
+      _move_to_device(value)
+    else:
+      parameters[name] = jax.block_until_ready(jax.device_put(value))
+  return parameters
 
 
 def _compile(predict, batch_size, arrays):

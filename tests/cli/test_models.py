@@ -71,8 +71,9 @@ def test_an_unknown_name_is_answered_with_the_names_there_are():
 def jax_cache(monkeypatch):
   """Gives the directory that JAX is told, and forgets it afterwards."""
   variable = "JAX_COMPILATION_CACHE_DIR"
-  monkeypatch.setenv(variable, "set, so that it is restored")
-  monkeypatch.delenv(variable)
+  for name in (variable, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+    monkeypatch.setenv(name, "set, so that it is restored")
+    monkeypatch.delenv(name)
   monkeypatch.setattr(main, "app", lambda: None)
 
   def run():
@@ -104,5 +105,5 @@ def test_a_cache_that_cannot_be_written_is_done_without(
   monkeypatch.setenv(cache.CACHE_VARIABLE, str(file))
   assert jax_cache() is None
   monkeypatch.setenv(cache.CACHE_VARIABLE, "/proc/1/cache")
-  monkeypatch.setattr(main.os, "access", lambda *_: False)
+  monkeypatch.setattr(cache.os, "access", lambda *_: False)
   assert jax_cache() is None

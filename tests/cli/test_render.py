@@ -39,6 +39,9 @@ class FakeSynthesizer:
     self.hook = lambda index: None
     self.check_settings = lambda **settings: None
     self.inverter = inverter.GriffinLim(audio.SpectrogramConfig())
+    self.model = types.SimpleNamespace(
+      network=types.SimpleNamespace(dtype="bfloat16")
+    )
 
   def prepare(self, notes, *, seed):
     return FakeSong(seed)
@@ -72,7 +75,7 @@ def synthesizer(monkeypatch):
   fake = FakeSynthesizer()
   room = types.ModuleType("inference")
   room.Synthesizer = types.SimpleNamespace(
-    from_pretrained=lambda path, inverter: fake
+    from_pretrained=lambda path, inverter, dtype: fake
   )
   room.BatchTooLargeError = BatchTooLargeError
   room.peak_memory = lambda: "at most 1.00 GB"
@@ -133,6 +136,7 @@ def test_the_sidecar_says_what_made_the_audio(synthesizer, song):
     "output": "song.flac",
     "version": music_spectrogram_diffusion.__version__,
     "model_hash": "0123abcd",
+    "dtype": "bfloat16",
     "inverter": "GriffinLim",
     "settings": {"steps": 4, "sampler": "ddim", "guidance": 2.0, "seed": 0},
     "sample_rate": 16000,

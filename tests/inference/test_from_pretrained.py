@@ -98,6 +98,25 @@ def test_another_inverter_can_be_asked_for(with_vocoder):
   assert borrowed.inverter.generator == VOCODER
 
 
+def test_products_are_made_in_the_dtype_asked_for(with_vocoder):
+  exact, rounded = (
+    inference.Synthesizer.from_pretrained(with_vocoder, dtype=dtype)
+    for dtype in (None, "bfloat16")
+  )
+  assert rounded.model == dataclasses.replace(
+    exact.model,
+    network=dataclasses.replace(exact.model.network, dtype="bfloat16"),
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal, exact.parameters, rounded.parameters
+  )
+
+
+def test_a_dtype_that_is_none_is_one_line(with_vocoder):
+  with pytest.raises(ValueError, match="float32.*bfloat16.*float8"):
+    inference.Synthesizer.from_pretrained(with_vocoder, dtype="float8")
+
+
 def test_an_inverter_that_is_not_there_is_named(with_vocoder):
   with pytest.raises(ValueError, match="nowhere"):
     inference.Synthesizer.from_pretrained(with_vocoder, inverter="nowhere")
