@@ -47,6 +47,13 @@ def _log_normal(mean: float) -> tuple[str, ...]:
   return (_LOG_NORMAL, f"alternatives.log_normal_times.mean = {mean}")
 
 
+def _x0_loss(distance: str) -> tuple[str, ...]:
+  return (
+    "models.Objective.loss = @losses.x0_loss",
+    f"losses.x0_loss.distance = @losses.{distance}",
+  )
+
+
 BASE = Variant("base", "base")
 
 # The most important ones first: a table stands with whatever has finished.
@@ -60,6 +67,7 @@ VARIANTS = (
   Variant("v", "d", _parameterization("V")),
   Variant("x0", "d", _parameterization("X0")),
   Variant("L1", "loss", ("losses.output_loss.distance = @losses.l1",)),
+  Variant("L2 of x0", "loss", _x0_loss("l2")),
   Variant("sigma_data 1", "sigma_data", _sigma_data(1.0)),
   Variant("sigma_data 0.2", "sigma_data", _sigma_data(0.2)),
   Variant("1 velocity bin", "velocity", _velocity_bins(1)),
@@ -118,5 +126,6 @@ VARIANTS = (
     _parameterization("Eps", "models.Objective.loss = @losses.eps_loss"),
   ),
   Variant("sigma_data 0.6", "sigma_data", _sigma_data(0.6)),
+  Variant("x0, another seed", "d", (*_parameterization("X0"), "SEED = 1")),
   Variant("base, a third seed", "base", ("SEED = 2",)),
 )
