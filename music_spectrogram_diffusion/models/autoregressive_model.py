@@ -62,7 +62,13 @@ class AutoregressiveModel:
 
   def _encode(self, parameters, note_tokens, **options):
     """Encodes notes; there is no context, so its arguments are empty."""
-    batch = note_tokens.shape[0]
+    batch, length = note_tokens.shape
+    # Padding is attended to: with less of it the network would say other things
+    # than it has learned, and a song others beside a denser one.
+    missing = max(0, self.network.max_tokens - length)
+    note_tokens = jnp.pad(
+      note_tokens, ((0, 0), (0, missing)), constant_values=notes.PAD
+    )
     return self.module.apply(
       {"params": parameters},
       note_tokens,
@@ -85,7 +91,7 @@ class AutoregressiveModel:
 
     Args:
       parameters: The model's.
-      note_tokens: Tokens of each segment, padded with 0.
+      note_tokens: Tokens of each segment, padded with 0 as far as one likes.
       context: Not used; every model is given the segment before.
       context_mask: Not used.
       key: Seeds the dithering; one key for all, or one for each segment.

@@ -148,6 +148,16 @@ def test_notes_change_what_is_generated(model, parameters, batch):
   assert np.abs(played - other).max() > 1e-3
 
 
+def test_how_far_tokens_are_padded_changes_nothing(model, parameters, batch):
+  tokens = batch["note_tokens"]
+  shorter = tokens[:, : int((tokens > 0).sum(1).max())]
+  assert shorter.shape[1] < tokens.shape[1]
+  np.testing.assert_array_equal(
+    predict(model, parameters, batch | {"note_tokens": shorter}),
+    predict(model, parameters, batch),
+  )
+
+
 def test_loss_is_the_mean_squared_error_of_valid_frames(
   model, parameters, batch
 ):
