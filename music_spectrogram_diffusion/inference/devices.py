@@ -45,7 +45,10 @@ def available_bytes() -> int | None:
   cgroup = "/sys/fs/cgroup/memory."
   limit, used = (_read(cgroup + name).strip() for name in ("max", "current"))
   if limit.isdecimal() and used.isdecimal():  # A container's own limit.
-    free.append(int(limit) - int(used))
+    # What is cached of files counts as used, and is given up when need be.
+    kept = _read(cgroup + "stat")
+    cached = re.findall(r"^(?:in)?active_file (\d+)$", kept, re.MULTILINE)
+    free.append(int(limit) - int(used) + sum(map(int, cached)))
   return min(free, default=None)
 
 
@@ -80,14 +83,19 @@ def check_batch_fits(batch_size: int, needed: int | None) -> None:
   )
 
 
-def out_of_memory(batch_size: int, error: Exception) -> Exception:
-  """What to raise for an error of JAX while a batch was computed."""
+def out_of_memory(
+  batch_size: int, error: Exception
+) -> BatchTooLargeError | None:
+  """An error of JAX in one line, if it lacked memory for a batch; else None."""
   if "RESOURCE_EXHAUSTED" not in str(error):
-    return error
+    return None
+  if batch_size > 1:
+    advice = f"try a batch size of {batch_size // 2}"
+  else:
+    advice = "free some of it, or take a smaller model"
   return BatchTooLargeError(
     f"A batch of {batch_size} does not fit in the memory of"
-    f" {jax.devices()[0].device_kind}; try a batch size of"
-    f" {max(1, batch_size // 2)}."
+    f" {jax.devices()[0].device_kind}; {advice}."
   )
 
 

@@ -356,15 +356,18 @@ class Synthesizer:
     batch_size = len(tokens)
     arrays = (self.parameters, tokens, context, context_mask, keys)
     predict = functools.partial(self.model.predict, **settings)
-    if batch_size > 1:
-      key = (tokens.shape, *sorted(settings.items()))
-      if key not in self._programs:
-        self._programs[key] = _compile(predict, batch_size, arrays)
-      predict = self._programs[key]
     try:
+      if batch_size > 1:
+        key = (tokens.shape, *sorted(settings.items()))
+        if key not in self._programs:
+          self._programs[key] = _compile(predict, batch_size, arrays)
+        predict = self._programs[key]
       return np.asarray(predict(*arrays))
     except jax.errors.JaxRuntimeError as error:
-      raise devices.out_of_memory(batch_size, error) from error
+      told = devices.out_of_memory(batch_size, error)
+      if told is None:
+        raise
+      raise told from error
 
   @functools.cached_property
   def _programs(self) -> dict[tuple, Any]:

@@ -65,8 +65,26 @@ def test_what_a_device_says_of_memory_is_told_apart_from_other_errors():
   told = devices.out_of_memory(8, full)
   assert isinstance(told, inference.BatchTooLargeError)
   assert "batch of 8" in str(told) and "batch size of 4" in str(told)
+  alone = str(devices.out_of_memory(1, full))
+  assert "batch of 1" in alone and "smaller model" in alone
   other = jax.errors.JaxRuntimeError("INTERNAL: something")
-  assert devices.out_of_memory(8, other) is other
+  assert devices.out_of_memory(8, other) is None
+
+
+def test_a_container_may_use_what_it_caches_of_files(monkeypatch):
+  files = {
+    "/proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    8000 kB\n",
+    "/sys/fs/cgroup/memory.max": "5000000\n",
+    "/sys/fs/cgroup/memory.current": "4000000\n",
+    "/sys/fs/cgroup/memory.stat": (
+      "file 2600000\ninactive_anon 7\nactive_file 500000\n"
+      "inactive_file 2000000\n"
+    ),
+  }
+  monkeypatch.setattr(devices, "_read", lambda path: files.get(path, ""))
+  assert devices.available_bytes() == 3_500_000
+  files["/sys/fs/cgroup/memory.max"] = "max\n"  # No limit of its own.
+  assert devices.available_bytes() == 8_192_000
 
 
 def test_free_memory_is_that_of_the_machine_at_most():
