@@ -6,7 +6,7 @@ import numpy as np
 from music_spectrogram_diffusion import audio
 
 MAX_DURATION_S = 600.0
-"""Audio beyond this counts for no embedding, as in the paper."""
+"""What counts of a song, from its start: ten minutes, as in the paper."""
 
 
 def prepare_audio(

@@ -75,7 +75,7 @@ def evaluate_song(song: Song, evaluator: Evaluator) -> results.SongResult:
   if not len(song.notes):
     problems.append(["no notes, so no F1", ""])
   measures = evaluator.measures
-  recording = _measure(song, GROUND_TRUTH, song.samples, measures, {}, [])
+  recording = _measure(song, GROUND_TRUTH, song.samples, measures, None, [])
   entries = {GROUND_TRUTH: recording.entry}
   arrays, audios = dict(recording.arrays), {}
   for system in evaluator.systems:
@@ -152,7 +152,7 @@ def _measure(
   system: str,
   samples: Float32[np.ndarray, " samples"] | None,
   measures: Sequence[measures_lib.Measure],
-  reference: dict[str, Any],
+  reference: dict[str, Any] | None,
   problems: Problems,
 ) -> _Measured:
   """Measures a system's audio of a song; of the recording, by itself.
@@ -162,12 +162,14 @@ def _measure(
     system: Name of the system.
     samples: Its audio; None if there is none.
     measures: What to measure by.
-    reference: Features of the recording; empty for the recording.
+    reference: Features of the recording; None for the recording.
     problems: Of the rendering; grows.
   """
   start = time.perf_counter()
   scores, features, statistics = {}, {}, {}
   arrays = {}
+  if reference is None:
+    reference = features  # As far as they are made.
   if samples is not None:
     samples = _checked(samples, len(song.samples), problems)
   if samples is not None:
@@ -175,7 +177,7 @@ def _measure(
       with _noted(problems, f"{measure.name} failed"):
         found = measure.features(samples, f"{system}/{song.key}")
         features[measure.name] = found
-        wanted = (reference or features).get(measure.name)
+        wanted = reference.get(measure.name)
         if wanted is not None:  # Else the recording has the problem.
           scores |= measure.scores(song, wanted, found)
           statistics |= measure.statistics(found)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from music_spectrogram_diffusion.evaluation import (
 )
 
 DEFAULT_EMBEDDINGS = (log_mel_statistics.NAME,)
-_EMBEDDED = "default"  # What the row of the model in the package is called.
+# What the row of the model in the package is called, as if by its path.
+_EMBEDDED = ("embedded", "default")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +82,24 @@ class Plan:
   def model_names(self) -> dict[str, str | None]:
     """Models by the names of their rows: as short as can be told apart.
 
+    Files are called so, too: no name has a slash.
+
     Raises:
       ValueError: A model is named twice.
     """
     names: dict[str, str | None] = {}
+    seen = set()
     for model in self.models:
-      short = _EMBEDDED if model is None else Path(model).name
-      name = str(model) if short in names else short
-      if name in names:
-        raise ValueError(f"Expected different models, got {name} twice.")
-      names[name] = model
+      parts = _EMBEDDED
+      if model is not None:
+        parts = Path(os.path.abspath(model)).parts
+      if parts in seen:
+        raise ValueError(
+          f"Expected different models, got {model or parts[-1]} twice."
+        )
+      seen.add(parts)
+      ends = ("-".join(parts[-n:]) for n in range(1, len(parts) + 1))
+      names[next(end for end in ends if end not in names)] = model
     return names
 
   def facts(self, found: Sequence[measures.Measure]) -> dict[str, Any]:
@@ -118,6 +128,9 @@ class Plan:
 
     Args:
       found: What `find_measures` found; looked for if not given.
+
+    Raises:
+      ValueError: A model is not there, or does not have a setting.
     """
     if found is None:
       found, _ = self.find_measures()
@@ -125,11 +138,18 @@ class Plan:
       inference.Synthesizer.from_pretrained, inverter=self.inverter
     )
     synthesizers = {n: load(model) for n, model in self.model_names().items()}
+    for synthesizer in synthesizers.values():
+      # Else each song would fail, and be kept as one that did.
+      synthesizer.check_settings(**self.settings)
     rows = systems.systems_of_models(synthesizers, self.settings, self.seed)
     return evaluate.Evaluator(tuple(rows), tuple(found), self.keep_audio)
 
   def find_measures(self) -> tuple[list[measures.Measure], list[str]]:
-    """The measures that there are, and lines on those that there are not."""
+    """The measures that there are, and lines on those that there are not.
+
+    Raises:
+      ValueError: Two have one name, and so would be taken for each other.
+    """
     found: list[measures.Measure] = []
     missing = []
     for spec in self.embeddings:
@@ -145,6 +165,13 @@ class Plan:
         found.append(measures.TranscriptionMeasure(transcriber))
       except (ValueError, OSError) as error:
         missing.append(f"without transcription F1: {error}")
+    names = [measure.name for measure in found]
+    for name in names:
+      if names.count(name) > 1:
+        raise ValueError(
+          f"Expected measures of different names, got {name} twice; rename a"
+          " file or folder."
+        )
     return found, missing
 
 

@@ -51,10 +51,16 @@ class Cell:
   interval: frechet.Interval | None = None
 
   def __str__(self) -> str:
-    text = f"{self.value:.3g}" if self.value >= 10 else f"{self.value:.2f}"
     if self.interval is None:
-      return text
-    return f"{text} [{self.interval.low:.2f}, {self.interval.high:.2f}]"
+      return _rounded(self.value)
+    ends = self.interval.low, self.interval.high
+    return f"{_rounded(self.value)} [{', '.join(map(_rounded, ends))}]"
+
+
+def _rounded(value: float) -> str:
+  """Two decimals, as in the paper, and three digits of what is larger."""
+  decimals = 2 if value < 10 else 1 if value < 100 else 0
+  return f"{value:.{decimals}f}"
 
 
 Scores = dict[str, dict[str, Cell]]
@@ -102,7 +108,7 @@ class Table:
 
 
 def summarize(store: results.ResultStore) -> Summary:
-  """Reads all results once, and their statistics once a Fréchet distance.
+  """Reads all results once, and their statistics a few times, song by song.
 
   Results are taken in the order of their keys, so that it does not matter in
   which order they came.

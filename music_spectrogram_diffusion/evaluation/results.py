@@ -107,20 +107,19 @@ class ResultStore:
       settings: What is evaluated, for JSON.
 
     Raises:
-      ValueError: The folder holds results of other settings, or of something
-        else.
+      ValueError: The folder holds results of other settings, or a damaged
+        file.
     """
     self._directory = epath.Path(directory)
     settings = json.loads(json.dumps(settings))
     path = self._directory / SETTINGS
     (self._directory / _SONGS).mkdir(parents=True, exist_ok=True)
-    if path.exists():
+    if path.exists() and self._holds_results():
       _check_same(path, settings)
     else:
       _write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
     self._drop_half_a_line()
     self.collect()
-    self._keys = {record["key"] for record in self.records()}
 
   def __contains__(self, key: str) -> bool:
     return key in self._keys
@@ -178,6 +177,11 @@ class ResultStore:
       warnings.warn(f"{path} is gone; {key} is not in distances.", stacklevel=2)
       return SongArrays({})
     return SongArrays(np.load(io.BytesIO(path.read_bytes())))
+
+  def _holds_results(self) -> bool:
+    """Whether there is anything that other settings would mix with."""
+    coming = (self._directory / _COMING).glob("*.json")
+    return (self._directory / RESULTS).exists() or any(coming)
 
   def _append(self, line: str) -> None:
     with (self._directory / RESULTS).open("a") as file:

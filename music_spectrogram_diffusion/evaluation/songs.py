@@ -18,9 +18,9 @@ import numpy as np
 
 from music_spectrogram_diffusion import audio, quietly
 from music_spectrogram_diffusion import notes as notes_lib
-
-MAX_DURATION_S = 600.0
-"""What counts of a song, from its start: ten minutes, as in the paper."""
+from music_spectrogram_diffusion.evaluation.embedding_audio import (
+  MAX_DURATION_S,
+)
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 

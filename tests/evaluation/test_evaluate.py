@@ -138,6 +138,25 @@ def test_a_measure_that_fails_is_noted_and_the_others_go_on(evaluator, tone):
   assert "level reconstruction" in scores_of(result, "half")
 
 
+def test_a_rendering_is_never_compared_with_itself(evaluator, tone):
+  class Moody:
+    """Fails on the recording alone."""
+
+    name = "moody"
+
+    def __call__(self, samples):
+      if np.abs(samples).max() > 0.09:
+        raise ValueError("too loud")
+      return np.ones((4, 2), np.float32)
+
+  moody = dataclasses.replace(
+    evaluator, measures=[measures.EmbeddingMeasure(Moody())]
+  )
+  result = evaluate.evaluate_song(tone(level=0.1), moody)
+  assert problems_of(result, "ground truth") == [["moody failed", "too loud"]]
+  assert scores_of(result, "half") == {}
+
+
 @pytest.mark.parametrize(
   ("samples", "what"),
   [

@@ -1,21 +1,28 @@
+from pathlib import Path
+
 import pytest
 
 from music_spectrogram_diffusion.evaluation import plan
 
 
 def test_models_are_named_as_shortly_as_can_be_told_apart():
-  models = (None, "a/small", "b/small", "base")
-  assert plan.Plan(("t",), models=models).model_names() == {
+  models = (None, "a/small", "/b/small", "/c/b/small", "base", "base/..")
+  names = plan.Plan(("t",), models=models).model_names()
+  # No name is a path: renderings and pictures are called so, too.
+  assert names == {
     "default": None,
     "small": "a/small",
-    "b/small": "b/small",
+    "b-small": "/b/small",
+    "c-b-small": "/c/b/small",
     "base": "base",
+    Path.cwd().name: "base/..",
   }
 
 
 def test_a_model_or_a_dataset_that_is_named_twice_is_an_error(tmp_path):
-  with pytest.raises(ValueError, match="different models, got m twice"):
-    plan.Plan(("t",), models=("m", "m")).model_names()
+  for models in (("./m", "m"), (None, None)):
+    with pytest.raises(ValueError, match="different models, got .* twice"):
+      plan.Plan(("t",), models=models).model_names()
   for name in ("a.mid", "a.wav"):
     (tmp_path / name).touch()
   with pytest.raises(ValueError, match=f"got {tmp_path.name} twice"):
@@ -39,6 +46,18 @@ def test_what_is_missing_is_told_how_to_get_and_the_rest_is_there():
     "without transcription F1",
   ]
   assert all("/nowhere" in line for line in (missing[0], missing[2]))
+
+
+def test_measures_of_one_name_are_an_error():
+  twice = plan.Plan(("t",), embeddings=("log-mel-statistics",) * 2)
+  with pytest.raises(ValueError, match="different names, got log-mel-stat.*"):
+    twice.find_measures()
+
+
+def test_a_setting_that_no_model_has_is_told_before_the_first_song():
+  wrong = plan.Plan(("t",), settings={"sampler": "nonsense"})
+  with pytest.raises(ValueError, match="nonsense"):
+    wrong.evaluator([])
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,16 @@ def test_our_rows_stand_over_the_published_ones_in_the_paper_s_columns(songs):
   assert speeds.rows[0] == ["mel alone", "4.00"]
 
 
+@pytest.mark.parametrize(
+  "number, text",
+  [(0.126, "0.13"), (9.994, "9.99"), (12.34, "12.3"), (1234.5, "1234")],
+)
+def test_numbers_have_the_paper_s_decimals_and_no_powers_of_ten(number, text):
+  assert str(report.Cell(number)) == text
+  interval = frechet.Interval(number, 2.0, 0.95)
+  assert str(report.Cell(1.0, interval)) == f"1.00 [{text}, 2.00]"
+
+
 def test_the_report_holds_tables_facts_and_problems(songs):
   songs.add("a", 1.0, dataset="one", problems=[["what", ""]])
   songs.add("b", 2.0, dataset="two")

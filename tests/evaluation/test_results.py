@@ -51,12 +51,19 @@ def test_a_damaged_line_is_named(tmp_path):
 
 
 def test_a_folder_of_other_settings_is_refused_with_the_difference(tmp_path):
-  results.ResultStore(tmp_path, {"seed": 1, "tasks": ("a",)})
+  store = results.ResultStore(tmp_path, {"seed": 1, "tasks": ("a",)})
+  store.add(result_of("d/a"))
   results.ResultStore(tmp_path, {"seed": 1, "tasks": ["a"]})
   with pytest.raises(ValueError, match=r"whose seed is 1, not 2; .* folder"):
     results.ResultStore(tmp_path, {"seed": 2, "tasks": ["a"]})
   with pytest.raises(ValueError, match=r"whose seed is 1, not null"):
     results.ResultStore(tmp_path, {"tasks": ["a"]})
+
+
+def test_a_folder_without_results_takes_other_settings(tmp_path):
+  results.ResultStore(tmp_path, {"sampler": "a typing error"})
+  results.ResultStore(tmp_path, {"sampler": "ddim"}).add(result_of("d/a"))
+  assert results.ResultStore(tmp_path, {"sampler": "ddim"}).keys == {"d/a"}
 
 
 def test_what_workers_leave_is_taken_up_once_in_order(tmp_path):
