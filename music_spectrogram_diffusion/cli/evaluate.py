@@ -53,7 +53,8 @@ def evaluate(
     str | None,
     typer.Option(
       metavar="SPEC",
-      help="mt3=CHECKPOINT_DIR, 'command=PROGRAM {wav} {midi}', or midi=FOLDER."
+      help="mt3=CHECKPOINT_DIR, 'command=PROGRAM {wav} {midi}', such as"
+      " 'command=basic-pitch {dir} {wav}', or midi=FOLDER."
       "  [default: none, and no F1]",
       show_default=False,
     ),
