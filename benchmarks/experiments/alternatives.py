@@ -35,6 +35,17 @@ def flat_bias_init(
   return _map_named(flatten, models.harmonic_init(key, model))
 
 
+def louder_init(
+  key: PRNGKeyArray, model: models.DiffusionModel, *, gain: float
+) -> dict[str, Any]:
+  """Harmonic parameters whose last projection is `gain` times as large."""
+
+  def scale(path, value):
+    return gain * value if "spec_out_dense" in path else value
+
+  return _map_named(scale, models.harmonic_init(key, model))
+
+
 def log_normal_times(
   key: PRNGKeyArray, batch: int, *, mean: float, deviation: float = 1.2
 ) -> Float[Array, " batch"]:

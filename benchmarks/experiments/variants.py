@@ -64,6 +64,14 @@ VARIANTS = (
   Variant("no relative-time bias", "a", (_NO_BIAS,)),
   Variant("random, no bias", "a and c", (_NO_BIAS, _RANDOM)),
   Variant("plain tokens, random, no bias", "a, b and c", (*_TOKENS, _RANDOM)),
+  Variant(
+    "last projection 8 times as large",
+    "c",
+    (
+      "learners.ModelLearner.initialize = @alternatives.louder_init",
+      "alternatives.louder_init.gain = 8.0",
+    ),
+  ),
   Variant("v", "d", _parameterization("V")),
   Variant("x0", "d", _parameterization("X0")),
   Variant("L1", "loss", ("losses.output_loss.distance = @losses.l1",)),
