@@ -16,13 +16,13 @@ from music_spectrogram_diffusion.models.diffusion_model import (
   SAMPLERS,
   SPACINGS,
   DiffusionModel,
-  Objective,
 )
 from music_spectrogram_diffusion.models.harmonics import harmonic_init
 from music_spectrogram_diffusion.models.logical_axes import (
   axes_of,
   logical_axes,
 )
+from music_spectrogram_diffusion.models.objectives import Objective
 from music_spectrogram_diffusion.models.serialization import (
   from_config,
   to_config,

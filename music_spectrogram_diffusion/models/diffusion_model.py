@@ -13,6 +13,7 @@ import numpy as np
 from music_spectrogram_diffusion import audio, diffusion, notes
 from music_spectrogram_diffusion.models import (
   network,
+  objectives,
   precision,
   sampling_network,
 )
@@ -48,23 +49,6 @@ class _Step(NamedTuple):
 
   guided: bool
   exact: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
-  """How the network is trained; the defaults are the paper's.
-
-  Attributes:
-    loss: Distance between output and truth, element by element.
-    drop_condition: Share of examples without notes and context, for guidance.
-    drop_context: Share of the others without context, as at a song's start.
-    noise_draws: Noisy versions of each example, which share its encodings.
-  """
-
-  loss: Callable = diffusion.losses.eps_loss
-  drop_condition: float = 0.1
-  drop_context: float = 0.0
-  noise_draws: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -344,7 +328,7 @@ class DiffusionModel:
     batch: Batch,
     key: PRNGKeyArray,
     *,
-    objective: Objective = Objective(),
+    objective: objectives.Objective = objectives.PAPER,
     train: bool = True,
   ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Loss of a batch of the training contract, and what to watch.
@@ -369,17 +353,14 @@ class DiffusionModel:
         strict=True,
       )
     )
-    num_examples = batch["targets"].shape[0]
     note_tokens, context_mask = batch["note_tokens"], batch["context_mask"]
     if train:
-      keep = ~jax.random.bernoulli(
-        keys["condition"], objective.drop_condition, (num_examples, 1)
+      note_tokens, context_mask = objective.drop(
+        note_tokens,
+        context_mask,
+        condition_key=keys["condition"],
+        context_key=keys["context"],
       )
-      keep_context = ~jax.random.bernoulli(
-        keys["context"], objective.drop_context, (num_examples, 1)
-      )
-      note_tokens = jnp.where(keep, note_tokens, notes.PAD)
-      context_mask = context_mask & keep & keep_context
     conditioning = self.encode(
       parameters,
       note_tokens,
@@ -408,15 +389,9 @@ class DiffusionModel:
     values = objective.loss(self.parameterization, output, x0, eps, z_t, logsnr)
     x0_hat, _ = self.parameterization.predict(output, z_t, logsnr)
     error = jnp.abs(jnp.clip(x0_hat, -1.0, 1.0) - x0)
-    metrics = {}
-    for name, low, high in (
-      ("low", 0.0, 1 / 3),
-      ("medium", 1 / 3, 2 / 3),
-      ("high", 2 / 3, 1.0),
-    ):
-      level = mask & ((time >= low) & (time < high))[:, None]
-      for kind, distance in (("loss", values), ("x0_error", error)):
-        metrics[f"{kind}/{name}"] = jnp.where(
-          level.any(), diffusion.losses.masked_mean(distance, level), jnp.nan
-        )
+    metrics = {
+      f"{kind}/{level}": mean
+      for kind, distance in (("loss", values), ("x0_error", error))
+      for level, mean in objectives.by_noise_level(distance, mask, time).items()
+    }
     return diffusion.losses.masked_mean(values, mask), metrics
