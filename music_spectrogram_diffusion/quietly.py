@@ -19,8 +19,8 @@ def import_tensorflow() -> types.ModuleType:
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   # It would take all of a GPU's memory.
   os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-  if "tensorflow" in sys.modules:
-    return sys.modules["tensorflow"]
+  if module := sys.modules.get("tensorflow"):
+    return module
   with _closed_stderr():
     tensorflow = importlib.import_module("tensorflow")
     # The search for GPUs, else the first operation's affair, speaks too.

@@ -15,7 +15,7 @@ from typing import Any
 from jaxtyping import Float32
 import numpy as np
 
-from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion import audio, quietly
 from music_spectrogram_diffusion.evaluation import embedding_audio
 
 # Both models take 16 kHz, whatever the spectrograms' rate.
@@ -151,7 +151,7 @@ def _load(name: str, location: str, handle: str) -> Any:
       f" which is downloaded; got no saved_model.pb in {location!r}."
     )
   try:
-    import tensorflow as tf
+    tf = quietly.import_tensorflow()
   except ImportError as error:
     raise ValueError(
       f"Expected TensorFlow, to run {name}; pip install tensorflow."

@@ -176,7 +176,7 @@ class TaskSongs:
         shuffle=False,
         shard_info=seqio.ShardInfo(shard, num_shards),
       )
-      missing = {"id", "audio", "notes"} - set(dataset.element_spec)
+      missing = sorted({"id", "audio", "notes"} - set(dataset.element_spec))
       if missing:
         raise ValueError(
           f"Expected songs with audio and notes of {self.task}, as"

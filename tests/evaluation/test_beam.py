@@ -9,7 +9,7 @@ import soundfile
 pytest.importorskip("apache_beam")
 
 from music_spectrogram_diffusion import audio, inverter, notes  # noqa: E402
-from music_spectrogram_diffusion.evaluation import (  # noqa: E402  # noqa: E402
+from music_spectrogram_diffusion.evaluation import (  # noqa: E402
   beam,
   evaluate,
   log_mel_statistics,
