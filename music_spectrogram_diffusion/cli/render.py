@@ -241,14 +241,16 @@ class _Renderer:
       rendering.fail(error)
       self._report(error, rendering.job, problems)
       song.is_wanted = False
+      show(rendering, None)
     del self._playing[song]
 
   def _discard(self, error):
     """Ends what is being rendered, without files; returns what that was."""
     ended = list(self._playing.values())
     self._playing.clear()
-    for rendering in ended:
-      rendering.fail(error)
+    with contextlib.ExitStack() as all_of_them:  # Even if one cannot be ended.
+      for rendering in ended:
+        all_of_them.callback(rendering.fail, error)
     return ended
 
   def _report(self, error, job, problems) -> None:

@@ -395,6 +395,28 @@ def test_an_interrupted_batch_leaves_the_beginnings_of_its_songs(
   assert len(names(song.parent)) == 5
 
 
+def test_an_interrupted_song_that_cannot_be_kept_leaves_the_others(
+  synthesizer, song, monkeypatch
+):
+  def interrupt(index):
+    if index == 1:
+      raise KeyboardInterrupt
+
+  rooms = iter([OSError(errno.ENOSPC, "No space left on device")])
+
+  def check_room(self):
+    if error := next(rooms, None):
+      raise error
+
+  synthesizer.hook = interrupt
+  monkeypatch.setattr(audio.AudioWriter, "_check_room", check_room)
+  with pytest.raises(audio.AudioError, match="No space left"):
+    spec_diff(song, "--variations", 3, "--batch-size", 3)
+  kept = [path for path in names(song.parent) if path.endswith(".wav")]
+  assert len(kept) == 2
+  assert not any(path.endswith(".part") for path in names(song.parent))
+
+
 def test_a_song_that_cannot_be_written_leaves_the_others_of_its_batch(
   synthesizer, song, monkeypatch
 ):
