@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import os
 import sys
+from typing import Any
 import warnings
 
 DEBUG_VARIABLE = "SPEC_DIFF_DEBUG"
@@ -59,6 +60,34 @@ def warnings_as_lines(source: str | os.PathLike) -> Iterator[None]:
     warnings.simplefilter("always", UserWarning)
     warnings.showwarning = show
     yield
+
+
+@contextlib.contextmanager
+def progress(unit: str) -> Iterator[Any]:
+  """Shows bars on stderr where that is a terminal, until it is left.
+
+  Args:
+    unit: What bars count, behind the numbers; may hold `{task.fields[NAME]}`.
+
+  Yields:
+    The `rich.progress.Progress` to add tasks to.
+  """
+  import rich.console
+  import rich.progress
+
+  terminal = rich.console.Console(stderr=True)
+  with rich.progress.Progress(
+    rich.progress.TextColumn("{task.description}", markup=False),
+    rich.progress.BarColumn(),
+    rich.progress.MofNCompleteColumn(),
+    rich.progress.TextColumn(f"{unit},"),
+    rich.progress.TimeRemainingColumn(compact=True),
+    rich.progress.TextColumn("left"),
+    console=terminal,
+    disable=not terminal.is_terminal,
+    transient=True,
+  ) as shown:
+    yield shown
 
 
 def show(renderable) -> None:

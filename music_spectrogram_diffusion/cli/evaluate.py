@@ -224,21 +224,7 @@ def _rich_table(table):
 @contextlib.contextmanager
 def _progress(counts, num_done: int) -> Iterator[Callable]:
   """Shows on stderr how far the songs are; gives what to call on records."""
-  import rich.console
-  import rich.progress
-
-  terminal = rich.console.Console(stderr=True)
-  with rich.progress.Progress(
-    rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
-    rich.progress.MofNCompleteColumn(),
-    rich.progress.TextColumn("songs,"),
-    rich.progress.TimeRemainingColumn(compact=True),
-    rich.progress.TextColumn("left"),
-    console=terminal,
-    disable=not terminal.is_terminal,
-    transient=True,
-  ) as progress:
+  with console.progress("songs") as progress:
     task = progress.add_task(
       "evaluating",
       total=None if None in counts else sum(counts),

@@ -248,22 +248,9 @@ def run(
 @contextlib.contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int, float, str], None]]:
   """Shows on stderr how far a dataset is; gives what to call for each song."""
-  import rich.console
-  import rich.progress
-
-  terminal = rich.console.Console(stderr=True)
   told_s = time.monotonic()
-  with rich.progress.Progress(
-    rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
-    rich.progress.MofNCompleteColumn(),
-    rich.progress.TextColumn("songs, {task.fields[hours]:.1f} h of audio,"),
-    rich.progress.TimeRemainingColumn(compact=True),
-    rich.progress.TextColumn("left"),
-    console=terminal,
-    disable=not terminal.is_terminal,
-    transient=True,
-  ) as progress:
+  unit = "songs, {task.fields[hours]:.1f} h of audio"
+  with console.progress(unit) as progress:
     task = progress.add_task(name, total=None, hours=0.0)
 
     def advance(done: int, total: int, audio_s: float, song: str) -> None:
@@ -271,7 +258,7 @@ def _progress(name: str) -> Iterator[Callable[[int, int, float, str], None]]:
       hours = audio_s / 3600
       progress.update(task, completed=done, total=total, hours=hours)
       now_s = time.monotonic()
-      if not terminal.is_terminal and now_s - told_s > _LOG_INTERVAL_S:
+      if not progress.console.is_terminal and now_s - told_s > _LOG_INTERVAL_S:
         told_s = now_s
         console.say(f"{done}/{total} songs, {hours:.1f} h of audio ({song})")
 

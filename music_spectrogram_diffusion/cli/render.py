@@ -275,23 +275,8 @@ class _Renderer:
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable]:
   """Shows on stderr how far songs are; gives what to call on each segment."""
-  import rich.console
-  import rich.progress
-
-  terminal = rich.console.Console(stderr=True)
-  with rich.progress.Progress(
-    rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
-    rich.progress.MofNCompleteColumn(),
-    rich.progress.TextColumn(
-      "segments, {task.fields[audio_s]:.0f} s of audio,"
-    ),
-    rich.progress.TimeRemainingColumn(compact=True),
-    rich.progress.TextColumn("left"),
-    console=terminal,
-    disable=not terminal.is_terminal,
-    transient=True,
-  ) as progress:
+  unit = "segments, {task.fields[audio_s]:.0f} s of audio"
+  with console.progress(unit) as progress:
     tasks = {}
 
     def show(rendering, segment) -> None:
