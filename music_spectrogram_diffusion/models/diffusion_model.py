@@ -291,7 +291,8 @@ class DiffusionModel:
     @functools.cache  # Steps of one kind share a function, and a loop.
     def denoise(step):
       config = full if step.exact else self.network
-      rounding = "float32" if step.exact else None
+      given = jax.config.jax_default_matmul_precision
+      rounding = "float32" if step.exact else given
       with jax.default_matmul_precision(rounding):
         prepared = sampling_network.prepare(config, decoder, conditioning)
 

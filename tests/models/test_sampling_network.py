@@ -2,6 +2,7 @@ import dataclasses
 
 import jax
 from jax import numpy as jnp
+import jax.extend
 import numpy as np
 import pytest
 
@@ -139,6 +140,30 @@ def test_one_program_serves_all_weights_and_times(
   assert np.abs(first - heavy).max() > 0.1 < np.abs(first - late).max()
   unguided, more = run(guidance_weight=1.0)
   assert more == 2 and np.abs(unguided - first).max() > 0.1
+
+
+def precisions(jaxpr):
+  """Those of all products in a program, its loops included."""
+  found = set()
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "dot_general":
+      found.add(equation.params["precision"])
+    for inner in jax.extend.core.jaxprs_in_params(equation.params):
+      found |= precisions(inner)
+  return found
+
+
+@pytest.mark.parametrize("asked", [None, "highest"])
+def test_products_are_as_exact_as_the_user_asks_for(aligned, batch_of, asked):
+  batch = batch_of(aligned)
+  with jax.default_matmul_precision(asked):
+    program = jax.make_jaxpr(lambda p: predict(aligned.model, p, batch))(
+      aligned.parameters
+    )
+  exact = (jax.lax.Precision.HIGHEST,) * 2
+  # The last layer, scales and shifts are exact always.
+  expected = {exact} if asked else {exact, None}
+  assert precisions(program.jaxpr) == expected
 
 
 def x0_error(paper, conditioning, z_t, time, dtype):
