@@ -54,6 +54,15 @@ def test_every_part_comes_back(part):
   assert back == part and type(back) is type(part)
 
 
+def test_what_was_saved_before_spacings_is_sampled_as_it_was():
+  config = models.to_config(models.SamplingConfig(sampler="ddim", end_time=0.7))
+  del config["spacing"], config["guidance_interval"]
+  sampling = models.from_config(config)
+  assert (sampling.sampler, sampling.end_time) == ("ddim", 0.7)
+  assert sampling.spacing == "time"  # All there was.
+  assert sampling.guidance_interval == (0.0, 1.0)
+
+
 def test_every_float32_comes_back_exactly():
   bits = np.random.default_rng(0).integers(0, 2**32, 2000, np.uint32)
   values = bits.view(np.float32)
