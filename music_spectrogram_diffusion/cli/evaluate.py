@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 from pathlib import Path
+import re
 from typing import Annotated
 
 import typer
@@ -125,6 +126,11 @@ def evaluate(
       " `pip install 'music-spectrogram-diffusion[eval]'`."
     ) from error
 
+  if re.match(r"\w{2,}:/", output.as_posix()):  # As a path, of one slash.
+    raise ValueError(
+      f"Expected a folder that this machine and all workers see, got {output};"
+      " mount the bucket."
+    )
   settings = {"steps": steps, "sampler": sampler, "guidance": guidance}
   plan = evaluation.Plan(
     tasks=tuple(task),

@@ -24,6 +24,7 @@ from music_spectrogram_diffusion.evaluation.frechet import (
   bootstrap,
   frechet_distance,
 )
+from music_spectrogram_diffusion.evaluation.measures import Measure
 from music_spectrogram_diffusion.evaluation.pictures import (
   draw_metrics,
   draw_songs,
@@ -45,6 +46,7 @@ from music_spectrogram_diffusion.evaluation.results import (
   SongResult,
 )
 from music_spectrogram_diffusion.evaluation.songs import Song
+from music_spectrogram_diffusion.evaluation.systems import Rendering, System
 from music_spectrogram_diffusion.evaluation.transcribers import (
   Transcriber,
   TranscriptionError,
@@ -63,11 +65,14 @@ __all__ = [
   "Evaluator",
   "GaussianStatistics",
   "Interval",
+  "Measure",
   "Plan",
+  "Rendering",
   "ResultStore",
   "Song",
   "SongResult",
   "Summary",
+  "System",
   "Table",
   "Transcriber",
   "TranscriptionError",

@@ -168,6 +168,16 @@ def test_an_interrupt_leaves_what_is_done_and_says_so(
   assert (len(samples), rate) == (round(2.8 * RATE), RATE)
 
 
+def test_a_bucket_is_no_folder_and_none_is_made_in_its_name(
+  spec_diff, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  code, _, [line] = spec_diff("--output=gs://bucket/results")
+  assert code == 2
+  assert "workers see, got gs:/bucket/results" in line
+  assert not (tmp_path / "gs:").exists()
+
+
 def test_what_is_no_task_is_one_line_and_nothing_is_written(
   spec_diff, tmp_path
 ):
