@@ -22,7 +22,7 @@ def step(options: Options) -> tuple[Row, list[Row]]:
     "guided step",
     "ms",
     "CPU ms",
-    "steps/s x batch",
+    "steps/s",
     "ours is faster by",
     "target",
   )
