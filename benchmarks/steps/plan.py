@@ -9,7 +9,7 @@ import numpy as np
 from music_spectrogram_diffusion import diffusion, models
 
 REFERENCE_STEPS = 1000
-_SHORT = (1, 3, 6, 10)
+_SHORT = (3, 6, 10)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,11 @@ def solvers(base: Setting, steps: tuple[int, ...]) -> list[Setting]:
 
 
 def ends(base: Setting) -> list[Setting]:
-  """Few steps that end early, for a model that is not yet sharp."""
-  return [
+  """Few steps that end early, for a model that is not yet sharp.
+
+  And a single one, which is the same for all samplers and ends.
+  """
+  return [dataclasses.replace(base, spacing="time", num_steps=1)] + [
     dataclasses.replace(
       base, sampler=sampler, spacing="time", num_steps=number, end_time=end
     )
