@@ -71,9 +71,21 @@ def evaluate(
   sampler: Annotated[
     str | None, typer.Option(help="As of `render`.  [default: the model's]")
   ] = None,
+  spacing: Annotated[
+    str | None, typer.Option(help="As of `render`.  [default: the model's]")
+  ] = None,
+  end_time: Annotated[
+    float | None, typer.Option(help="As of `render`.  [default: the model's]")
+  ] = None,
   guidance: Annotated[
     float | None,
     typer.Option(help="Guidance weight, 1 for none.  [default: the model's]"),
+  ] = None,
+  guidance_interval: Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+      metavar="LOW HIGH", help="As of `render`.  [default: the model's]"
+    ),
   ] = None,
   inverter: Annotated[
     str | None, typer.Option(help="As of `render`.  [default: the model's]")
@@ -116,7 +128,7 @@ def evaluate(
   Writes results.jsonl (a line a song), report.md and pictures into DIR. A run
   that was stopped goes on by the same command. What cannot be measured is told
   in a line, and the rest goes on; the exit code is 2 where something that was
-  asked for is missing.
+  asked for is missing, or a model has failed on all songs.
   """
   try:
     from music_spectrogram_diffusion import evaluation
@@ -131,7 +143,14 @@ def evaluate(
       f"Expected a folder that this machine and all workers see, got {output};"
       " mount the bucket."
     )
-  settings = {"steps": steps, "sampler": sampler, "guidance": guidance}
+  settings = {
+    "steps": steps,
+    "sampler": sampler,
+    "spacing": spacing,
+    "end_time": end_time,
+    "guidance": guidance,
+    "guidance_interval": guidance_interval,
+  }
   plan = evaluation.Plan(
     tasks=tuple(task),
     models=tuple(model or [None]),
@@ -162,6 +181,7 @@ def evaluate(
       runner=beam_runner,
       options=tuple(beam_option or ()),
     )
+    unmeasured = []
     interrupted = False
     try:
       with _progress(counts, len(store)) as advance:
@@ -170,7 +190,9 @@ def evaluate(
     except KeyboardInterrupt:
       interrupted = True
     if len(store):
-      _report(output, store, facts, list(plan.model_names()))
+      models = list(plan.model_names())
+      summary = _report(output, store, facts, models)
+      unmeasured = [name for name in models if not summary.systems.get(name)]
     if interrupted:
       console.say(
         f"Interrupted; {output} holds {len(store)} songs, and the same command"
@@ -179,12 +201,12 @@ def evaluate(
       raise typer.Exit(130)
     if not len(store):
       raise ValueError(f"Expected songs in {', '.join(task)}, found none.")
-  if missing:
+  if missing or unmeasured:
     raise typer.Exit(2)
 
 
-def _report(output: Path, store, facts, models: Sequence[str]) -> None:
-  """Writes the report and its pictures, and prints the tables."""
+def _report(output: Path, store, facts, models: Sequence[str]):
+  """Writes the report and its pictures, and prints and gives the tables."""
   import jax
 
   from music_spectrogram_diffusion import evaluation
@@ -211,6 +233,7 @@ def _report(output: Path, store, facts, models: Sequence[str]) -> None:
   for line in summary.problems:
     console.say(f"warning: {line}")
   print(f"{output / REPORT}: {summary.num_songs} songs")
+  return summary
 
 
 def _rich_table(table):

@@ -4,6 +4,7 @@ Songs of datasets are read through seqio, which is loaded when it is asked for.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import dataclasses
 import importlib
 import itertools
@@ -217,7 +218,8 @@ def _subtasks(name: str, data_dir: str | None, module: str) -> list[str]:
       " `pip install 'music-spectrogram-diffusion[data]'`; a folder of"
       " recordings and MIDI files does without."
     ) from error
-  tf.config.set_visible_devices([], "GPU")  # JAX has it.
+  with contextlib.suppress(RuntimeError):  # It is running already.
+    tf.config.set_visible_devices([], "GPU")  # JAX has it.
   importlib.import_module(module)
   if data_dir is not None:
     seqio.set_tfds_data_dir_override(data_dir)

@@ -188,3 +188,17 @@ def test_what_is_no_task_is_one_line_and_nothing_is_written(
   assert code == 2
   assert line.startswith("Expected recordings")
   assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_fails_on_all_songs_ends_with_an_error(
+  spec_diff, monkeypatch
+):
+  def fail(*_, **__):
+    raise ValueError("nothing is heard")
+
+  monkeypatch.setattr(inference.Synthesizer, "__call__", fail)
+  interval = ("--guidance-interval", "0.2", "0.8")
+  for _ in range(2):  # The same settings are recognised.
+    code, _, stderr = spec_diff(*interval)
+    assert code == 2
+    assert any("nothing is heard" in line for line in stderr)
