@@ -30,7 +30,7 @@ ERROR_TIMES = (0.95, 0.6, 0.2)
 ONE_STEP, FEW_STEPS, ALL_THE_WAY = "one step", "few steps", "all the way"
 SAMPLINGS = {
   ONE_STEP: models.SamplingConfig(num_steps=1, guidance_weight=1.0),
-  # Today's recipe.
+  # The default's setting when these were scored.
   FEW_STEPS: models.SamplingConfig(
     num_steps=3, guidance_weight=1.5, end_time=0.7
   ),
