@@ -8,6 +8,7 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+import numpy as np
 
 from music_spectrogram_diffusion import audio, diffusion, notes
 from music_spectrogram_diffusion.models import network
@@ -82,9 +83,9 @@ class AutoregressiveModel:
   def predict(
     self,
     parameters: Parameters,
-    note_tokens: Int[Array, "batch tokens"],
-    context: Float[Array, "batch frames mel_bins"],
-    context_mask: Bool[Array, "batch frames"],
+    note_tokens: Int[Array | np.ndarray, "batch tokens"],
+    context: Float[Array | np.ndarray, "batch frames mel_bins"],
+    context_mask: Bool[Array | np.ndarray, "batch frames"],
     key: diffusion.samplers.Keys,
   ) -> Float[Array, "batch frames mel_bins"]:
     """Generates the spectrograms of a batch of segments.

@@ -197,9 +197,9 @@ class DiffusionModel:
   def predict(
     self,
     parameters: Parameters,
-    note_tokens: Int[Array, "batch tokens"],
-    context: Float[Array, "batch frames mel_bins"],
-    context_mask: Bool[Array, "batch frames"],
+    note_tokens: Int[Array | np.ndarray, "batch tokens"],
+    context: Float[Array | np.ndarray, "batch frames mel_bins"],
+    context_mask: Bool[Array | np.ndarray, "batch frames"],
     key: diffusion.samplers.Keys,
     *,
     num_steps: int | None = None,

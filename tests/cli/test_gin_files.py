@@ -73,7 +73,7 @@ def test_bindings_reach_whatever_a_file_imports():
 
 def test_a_file_that_is_not_there_has_a_suggestion():
   fail(["gin/smal.gin"], [], "gin/smal.gin", "small.gin is meant")
-  fail(["what.gin"], [], "there are aligned.gin, base_with_context.gin")
+  fail(["what.gin"], [], "there are aligned.gin, aligned_gpu.gin")
 
 
 def test_an_include_that_is_not_there_is_named_with_its_place(bad):

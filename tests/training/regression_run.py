@@ -10,6 +10,7 @@ import pathlib
 import socket
 import sys
 import time
+import traceback
 
 import jax
 from jax import numpy as jnp
@@ -160,8 +161,11 @@ def fork(**arguments):
   code = 99
   try:
     code = attempt(**arguments)
+  except BaseException:
+    traceback.print_exc()
   finally:
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 
