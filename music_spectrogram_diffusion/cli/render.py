@@ -96,7 +96,7 @@ def render(
   batch_size: Annotated[
     int,
     typer.Option(
-      help="Songs or variations at a time: faster in total, for more memory."
+      help="Songs or variations at a time; meant for GPUs, takes more memory."
     ),
   ] = 1,
   format: Annotated[
