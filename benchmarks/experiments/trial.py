@@ -3,12 +3,11 @@
 from collections.abc import Callable
 import dataclasses
 import time
-from unittest import mock
 
 import jax
 import numpy as np
 
-from music_spectrogram_diffusion import diffusion, training
+from music_spectrogram_diffusion import training
 from music_spectrogram_diffusion.training import flops, sources
 
 
@@ -23,7 +22,6 @@ class Trial:
     batch_size: Examples of a batch.
     num_steps: Updates to make.
     seed: Of parameters, batches and noise.
-    times: Draws the noise times of a batch in training.
   """
 
   learner: training.ModelLearner
@@ -32,7 +30,6 @@ class Trial:
   batch_size: int
   num_steps: int
   seed: int = 0
-  times: Callable = diffusion.losses.stratified_times
 
   def step_flops(self) -> float:
     """Floating-point operations of an update."""
@@ -50,19 +47,17 @@ class Trial:
     """
     init_key, key = jax.random.split(jax.random.key(self.seed))
     seconds, reading, last = [], [], []
-    # Nothing else says where in time a model is trained.
-    with mock.patch.object(diffusion.losses, "stratified_times", self.times):
-      state = jax.jit(self.learner.initial_state)(init_key)
-      step = jax.jit(self.learner.step, donate_argnums=0)
-      batches = self._batches()
-      for _ in range(self.num_steps):
-        started = time.process_time()
-        batch = self._arrays(batches)
-        read = time.process_time()
-        state, metrics = step(state, batch, key)
-        last.append(float(metrics["loss"]))
-        seconds.append(time.process_time() - read)
-        reading.append(read - started)
+    state = jax.jit(self.learner.initial_state)(init_key)
+    step = jax.jit(self.learner.step, donate_argnums=0)
+    batches = self._batches()
+    for _ in range(self.num_steps):
+      started = time.process_time()
+      batch = self._arrays(batches)
+      read = time.process_time()
+      state, metrics = step(state, batch, key)
+      last.append(float(metrics["loss"]))
+      seconds.append(time.process_time() - read)
+      reading.append(read - started)
     return state, {
       "seconds_a_step": float(np.median(seconds)),
       "seconds_a_batch": float(np.median(reading)),

@@ -25,7 +25,7 @@ _TOKENS = (
 _NO_BIAS = "models.aligned_network.relative_time = False"
 _RANDOM = "learners.ModelLearner.initialize = @learners.fresh_parameters"
 _SOME = "learners.ModelLearner.initialize = @alternatives.partly_harmonic_init"
-_LOG_NORMAL = "trial.Trial.times = @alternatives.log_normal_times"
+_LOG_NORMAL = "models.Objective.times = @alternatives.log_normal_times"
 
 
 def _parameterization(name: str, *others: str) -> tuple[str, ...]:
@@ -33,6 +33,11 @@ def _parameterization(name: str, *others: str) -> tuple[str, ...]:
     f"models.DiffusionModel.parameterization = @parameterization.{name}()",
     *others,
   )
+
+
+def _measured(name: str) -> tuple[str, ...]:
+  made = "default_model.preconditioning.parameterization"
+  return (f"{made} = @parameterization.{name}",)
 
 
 def _sigma_data(value: float) -> tuple[str, ...]:
@@ -84,6 +89,12 @@ VARIANTS = (
   ),
   Variant("batch 2, twice the steps", "batch", ("BATCH_SIZE = 2",)),
   Variant("batch 8, half the steps", "batch", ("BATCH_SIZE = 8",)),
+  Variant("x0 around the mean", "d", _measured("StandardizedX0")),
+  Variant(
+    "density in proportion to time",
+    "noise",
+    ("losses.stratified_times.exponent = 0.5",),
+  ),
   Variant("log-normal, centred on -1.2", "noise", _log_normal(-1.2)),
   Variant("log-normal, centred on 1.2", "noise", _log_normal(1.2)),
   Variant("8 velocity bins", "velocity", _velocity_bins(8)),

@@ -27,6 +27,7 @@ class Measures:
     dynamics: {instrument: levels of its figure}.
     levels: {piece: loudness}.
     joins: Rank of the change at each join, over all pieces.
+    soundfont_joins: The same of the soundfont's audio, at the same places.
     fad: Fréchet distance of the pieces from the soundfont's.
   """
 
@@ -36,6 +37,7 @@ class Measures:
   dynamics: dict[str, dynamics.Dynamics]
   levels: dict[str, dynamics.Level]
   joins: list[float]
+  soundfont_joins: list[float]
   fad: float
 
 
@@ -63,7 +65,7 @@ def measure(
   heard: Mapping[str, notes.Notes],
   embedding: embeddings.Embedding,
   *,
-  segment_frames: int,
+  places: joins.Places,
   config: audio.SpectrogramConfig,
 ) -> Measures:
   """Measures what one row played.
@@ -73,7 +75,7 @@ def measure(
     renderings_of: {name: how the row plays it}.
     heard: {name: what the transcriber hears in it}.
     embedding: What the Fréchet distance compares.
-    segment_frames: Frames from one join to the next.
+    places: Where the row's joins are, or would be.
     config: The features.
   """
   samples = {name: x.samples for name, x in renderings_of.items()}
@@ -113,18 +115,20 @@ def measure(
       )
       for piece in played.pieces
     },
-    joins=np.concatenate(
-      [
-        joins.ranks(samples[piece.name], segment_frames, config)
-        for piece in played.pieces
-      ]
-    ).tolist(),
+    joins=_ranks([samples[x.name] for x in played.pieces], places, config),
+    soundfont_joins=_ranks([x.samples for x in played.pieces], places, config),
     fad=_fad(
       [piece.samples for piece in played.pieces],
       [samples[piece.name] for piece in played.pieces],
       embedding,
     ),
   )
+
+
+def _ranks(played, places, config):
+  """Ranks of all joins of some audio."""
+  of_each = [joins.ranks(samples, places, config) for samples in played]
+  return np.concatenate(of_each).tolist()
 
 
 def _fad(reference, estimate, embedding):

@@ -172,7 +172,7 @@ def _the_rest(rows):
 
 
 def _targets(row, rows):
-  results = targets.check(row, _find(rows, row.truth), rows[0])
+  results = targets.check(row, _find(rows, row.truth))
   words = {True: "reached", False: "**missed**", None: "not measured"}
   body = [
     [

@@ -15,6 +15,7 @@ import pathlib
 import sys
 import time
 
+import joins
 import material
 import measures
 import pictures
@@ -40,7 +41,7 @@ class _Player:
   truth: str
   is_model: bool
   play: Callable[[renderings.Piece], renderings.Rendering]
-  segment_frames: int
+  places: joins.Places
 
 
 def main():
@@ -80,7 +81,7 @@ def main():
         played[player.name],
         heard[player.name],
         embedding,
-        segment_frames=player.segment_frames,
+        places=player.places,
         config=config,
       ),
     )
@@ -141,18 +142,20 @@ def _players(arguments, synthesizers):
         key=key,
         cache=arguments.output / "cache",
       )
-      truths[key] = _Player(truth, truth, False, play, segment_frames)
+      places = joins.Places(segment_frames)
+      truths[key] = _Player(truth, truth, False, play, places)
     if name in synthesizers:
       for text in arguments.settings or [""]:
+        settings = renderings.parse_settings(text)
         play = functools.partial(
           renderings.play_model,
           synthesizer=synthesizers[name],
-          settings=renderings.parse_settings(text),
+          settings=settings,
         )
         row = f"{name} {text}".strip()
-        playing.append(
-          _Player(row, truths[key].name, True, play, segment_frames)
-        )
+        chosen = synthesizers[name].defaults | settings
+        places = joins.Places(segment_frames, chosen.get("overlap", 0))
+        playing.append(_Player(row, truths[key].name, True, play, places))
   references = list(truths.values())
   original = dataclasses.replace(
     references[0],

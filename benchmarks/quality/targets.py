@@ -31,22 +31,19 @@ class Target:
   note: str = ""
 
 
-def check(
-  row: measures.Row, truth: measures.Row, soundfont: measures.Row
-) -> list[Target]:
+def check(row: measures.Row, truth: measures.Row) -> list[Target]:
   """All targets of one row.
 
   Args:
     row: Of a model.
     truth: The soundfont's spectrograms through the same inverter.
-    soundfont: The soundfont's audio.
   """
   return [
     _notes(row.measures, truth.measures),
     _families(row.measures, truth.measures),
     _drums(row.measures, truth.measures),
     _velocity(row.measures),
-    *_joins(row.measures, soundfont.measures),
+    *_joins(row.measures),
   ]
 
 
@@ -116,9 +113,9 @@ def _velocity(row):
   )
 
 
-def _joins(row, soundfont):
+def _joins(row):
   """Joins stand out no more than the soundfont's, but for chance."""
-  pairs = np.array(row.joins), np.array(soundfont.joins)
+  pairs = np.array(row.joins), np.array(row.soundfont_joins)
   named = {
     "rank of joins over the soundfont's": pairs,
     f"joins over the {joins.HIGH:.0%} rank, share over the soundfont's": [

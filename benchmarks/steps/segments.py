@@ -74,7 +74,7 @@ def load(
     segments.append(
       Segment(
         piece,
-        synthesizer.prepare(whole.notes).tokens[index],
+        synthesizer.prepare(whole.notes, overlap=0).tokens[index],
         whole.log_mel[start - frames : start] if index else None,
       )
     )

@@ -69,6 +69,13 @@ def render(
       "  [default: the model's]",
     ),
   ] = None,
+  overlap: Annotated[
+    int | None,
+    typer.Option(
+      help="Frames of 20 ms over which segments are crossfaded."
+      "  [default: the model's]"
+    ),
+  ] = None,
   inverter: Annotated[
     str | None,
     typer.Option(
@@ -151,6 +158,7 @@ def render(
       "end_time": end_time,
       "spacing": spacing,
       "guidance_interval": guidance_interval,
+      "overlap": overlap,
     }
     given = {k: v for k, v in settings.items() if v is not None}
     synthesizer.check_settings(**given)
@@ -160,8 +168,14 @@ def render(
       "inverter": inverter or type(synthesizer.inverter).__name__,
       "settings": dict(synthesizer.defaults) | given,
     }
+    overlap = given.pop("overlap", None)
     renderer = _Renderer(
-      jobs, synthesizer, facts, plot=plot, overwrite=overwrite
+      jobs,
+      synthesizer,
+      facts,
+      plot=plot,
+      overwrite=overwrite,
+      overlap=overlap,
     )
     with console.warnings_as_lines(model or ""):
       renderer.run(problems, batch_size=batch_size, settings=given)

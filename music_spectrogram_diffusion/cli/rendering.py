@@ -20,7 +20,13 @@ class Rendering:
   """
 
   def __init__(
-    self, job: outputs.Job, synthesizer: Any, *, plot: bool, overwrite: bool
+    self,
+    job: outputs.Job,
+    synthesizer: Any,
+    *,
+    plot: bool,
+    overwrite: bool,
+    overlap: int | None = None,
   ):
     """Reads the song and opens the audio file.
 
@@ -29,6 +35,7 @@ class Rendering:
       synthesizer: What plays it.
       plot: Whether a picture is drawn.
       overwrite: Whether files may be replaced.
+      overlap: Frames that segments share; None for the synthesizer's default.
 
     Raises:
       ValueError: The song cannot be read.
@@ -37,7 +44,7 @@ class Rendering:
     self.job = job
     self._start = time.perf_counter()
     self._notes = notes.read_midi(job.source)
-    self.song = synthesizer.prepare(self._notes, seed=job.seed)
+    self.song = synthesizer.prepare(self._notes, seed=job.seed, overlap=overlap)
     job.audio.parent.mkdir(parents=True, exist_ok=True)
     self._config = synthesizer.spectrogram_config
     self._overview = plotting.MelOverview(self._config.n_mels) if plot else None

@@ -18,6 +18,7 @@ from music_spectrogram_diffusion.diffusion import schedules
 Data = Float[Array, "batch *dims channels"]
 Output = Float[Array, "batch *dims outputs"]
 LogSNR = Float[Array, " batch"]
+Bins = Float32[Array | np.ndarray, " mel_bins"]
 
 
 def eps_to_x0(eps: Data, z_t: Data, logsnr: LogSNR) -> Data:
@@ -51,6 +52,15 @@ def v_to_eps(v: Data, z_t: Data, logsnr: LogSNR) -> Data:
   """Noise; errors of v never grow."""
   alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
   return sigma * z_t + alpha * v
+
+
+def _standardized(
+  z_t: Data, logsnr: LogSNR, mean: Bins, deviation: Bins
+) -> Data:
+  """`z_t` at zero mean and unit variance, if x0 has this mean and deviation."""
+  alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
+  variance = (alpha * deviation) ** 2 + sigma**2
+  return (z_t - alpha * mean) / jnp.sqrt(variance)
 
 
 class Parameterization(abc.ABC):
@@ -104,6 +114,38 @@ class X0(Parameterization):
   def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del eps, z_t, logsnr
     return x0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StandardizedX0(Parameterization):
+  """The output is the clean array, of zero mean and unit variance.
+
+  The network sees the input of `EDM`, but z_t is not handed on to x0: where
+  there is little noise, an error of the output is not divided by its deviation,
+  and a loss on the output counts x0 alike at all noise levels.
+
+  Attributes:
+    mean: Mean of x0 in each bin.
+    deviation: Deviation of x0 in each bin, above 0. Less than the marginal one
+      where the condition tells much about x0.
+  """
+
+  mean: Bins
+  deviation: Bins
+
+  def network_input(self, z_t: Data, logsnr: LogSNR) -> Data:
+    """`z_t` shifted to zero mean and scaled to unit variance."""
+    return _standardized(z_t, logsnr, self.mean, self.deviation)
+
+  def predict(
+    self, output: Output, z_t: Data, logsnr: LogSNR
+  ) -> tuple[Data, Data]:
+    x0 = self.mean + self.deviation * output
+    return x0, x0_to_eps(x0, z_t, logsnr)
+
+  def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
+    del eps, z_t, logsnr
+    return (x0 - self.mean) / self.deviation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,32 +209,30 @@ class EDM(Parameterization):
       marginal one where the condition tells much about x0.
   """
 
-  mean: Float32[Array | np.ndarray, " mel_bins"]
-  deviation: Float32[Array | np.ndarray, " mel_bins"]
+  mean: Bins
+  deviation: Bins
 
   def _angle(
     self, logsnr: LogSNR, ndim: int
   ) -> tuple[Float[Array, "batch *ones mel_bins"], ...]:
-    """Cosine and sine of the angle, and 1 / d; [batch, 1, ..., mel_bins]."""
+    """Cosine and sine of the angle; [batch, 1, ..., mel_bins]."""
     alpha, sigma = schedules.alpha_sigma(logsnr, ndim)
     scale = 1.0 / jnp.sqrt((alpha * self.deviation) ** 2 + sigma**2)
-    return alpha * self.deviation * scale, sigma * scale, scale
+    return alpha * self.deviation * scale, sigma * scale
 
   def network_input(self, z_t: Data, logsnr: LogSNR) -> Data:
     """`z_t` shifted to zero mean and scaled to unit variance."""
-    alpha, _ = schedules.alpha_sigma(logsnr, z_t.ndim)
-    _, _, scale = self._angle(logsnr, z_t.ndim)
-    return scale * (z_t - alpha * self.mean)
+    return _standardized(z_t, logsnr, self.mean, self.deviation)
 
   def predict(
     self, output: Output, z_t: Data, logsnr: LogSNR
   ) -> tuple[Data, Data]:
-    cosine, sine, _ = self._angle(logsnr, z_t.ndim)
+    cosine, sine = self._angle(logsnr, z_t.ndim)
     unit = self.network_input(z_t, logsnr)
     x0 = self.mean + self.deviation * (cosine * unit + sine * output)
     return x0, sine * unit - cosine * output
 
   def target(self, x0: Data, eps: Data, z_t: Data, logsnr: LogSNR) -> Output:
     del z_t
-    cosine, sine, _ = self._angle(logsnr, x0.ndim)
+    cosine, sine = self._angle(logsnr, x0.ndim)
     return sine * (x0 - self.mean) / self.deviation - cosine * eps

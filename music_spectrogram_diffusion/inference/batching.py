@@ -34,33 +34,37 @@ class Song:
     tokens: Of each segment, padded.
     num_samples: Length of its audio.
     seed: Seeds its noise.
+    overlap: Frames that each segment shares with the next one.
     is_wanted: Set it to False, and no more of it is rendered.
   """
 
   tokens: Int32[np.ndarray, "segments tokens"]
   num_samples: int
   seed: int
+  overlap: int = 0
   is_wanted: bool = True
 
 
 @dataclasses.dataclass(eq=False)
 class Row:
-  """An iterator over the segments of a song that shares batches.
+  """An iterator over the spectrogram of a song that shares batches.
 
   Attributes:
     song: The song.
     key: Key of its noise.
-    context: Its last segment.
+    heard: What the next segment follows on, at most as long as it.
     advance: Generates the next segment of this song, and of others.
     index: Number of segments generated.
-    waiting: Those of them that were not taken yet.
+    ending: What the next segment is crossfaded with.
+    waiting: What is ready and was not taken yet, a part for each segment.
   """
 
   song: Song
   key: PRNGKeyArray
-  context: Float32[np.ndarray, "frames mel_bins"]
+  heard: Float32[np.ndarray, "heard mel_bins"]
   advance: Callable[[], None]
   index: int = 0
+  ending: Float32[np.ndarray, "overlap mel_bins"] | None = None
   waiting: collections.deque = dataclasses.field(
     default_factory=collections.deque
   )
@@ -71,10 +75,17 @@ class Row:
     return self.index == len(self.song.tokens)
 
   def take(self, log_mel: Float32[np.ndarray, "frames mel_bins"]) -> None:
-    """Keeps a segment that was generated."""
-    self.context = log_mel
+    """Keeps a segment that was generated, and crossfades it with the last."""
+    if self.ending is not None:
+      log_mel = crossfade(self.ending, log_mel)
     self.index += 1
-    self.waiting.append(log_mel)
+    hop = len(log_mel) - self.song.overlap
+    if self.song.overlap and not self.is_complete:
+      self.ending, ready = log_mel[hop:], log_mel[:hop]
+    else:
+      ready = log_mel
+    self.heard = np.concatenate([self.heard, ready])[-len(log_mel) :]
+    self.waiting.append(ready)
 
   def __iter__(self) -> "Row":
     return self
@@ -85,6 +96,17 @@ class Row:
         raise StopIteration
       self.advance()
     return self.waiting.popleft()
+
+
+def crossfade(
+  ending: Float32[np.ndarray, "overlap mel_bins"],
+  log_mel: Float32[np.ndarray, "frames mel_bins"],
+) -> Float32[np.ndarray, "frames mel_bins"]:
+  """A segment that begins as what it overlaps, and goes over into itself."""
+  overlap = len(ending)
+  own = np.arange(1, overlap + 1, dtype=np.float32)[:, None] / (overlap + 1)
+  begin = (1 - own) * ending + own * log_mel[:overlap]
+  return np.concatenate([begin, log_mel[overlap:]])
 
 
 class SharedBatches:
@@ -123,9 +145,8 @@ class SharedBatches:
 
   def open(self, song: Song) -> "Row":
     """Takes a song into the batches; gives its segments as they are made."""
-    shape = (self._segment_frames, self._config.n_mels)
-    silence = np.full(shape, self._config.mel_range[0], np.float32)
-    row = Row(song, jax.random.key(song.seed), silence, self._advance)
+    nothing = np.zeros((0, self._config.n_mels), np.float32)
+    row = Row(song, jax.random.key(song.seed), nothing, self._advance)
     self._rows.append(row)
     return row
 
@@ -144,12 +165,16 @@ class SharedBatches:
     for padded, row in zip(tokens, filled, strict=True):
       own = row.song.tokens[row.index]
       padded[: len(own)] = own
-    # The context of the first segment is empty, later ones are full.
-    heard = np.asarray([[row.index > 0] for row in filled])
+    shape = (size, self._segment_frames, self._config.n_mels)
+    context = np.full(shape, self._config.mel_range[0], np.float32)
+    mask = np.zeros(shape[:2], bool)
+    for place, row in enumerate(filled):
+      context[place, : len(row.heard)] = row.heard
+      mask[place, : len(row.heard)] = True
     log_mels = self._predict(
       jnp.asarray(tokens),
-      jnp.asarray(np.stack([row.context for row in filled])),
-      jnp.asarray(np.repeat(heard, self._segment_frames, axis=1)),
+      jnp.asarray(context),
+      jnp.asarray(mask),
       jnp.stack([jax.random.fold_in(row.key, row.index) for row in filled]),
     )
     made = log_mels[: len(rows)]

@@ -34,6 +34,7 @@ _SETTINGS = {
   "end_time": "end_time",
   "spacing": "spacing",
   "guidance_interval": "guidance_interval",
+  "overlap": "overlap_frames",
 }
 _TOKEN_BUCKETS = (128, 256, 512, 1024, 2048)
 
@@ -180,16 +181,22 @@ class Synthesizer:
       ValueError: The file cannot be read, or a setting is out of range.
     """
     self.check_settings(**settings)
-    song = self.prepare(music, seed=seed)
+    overlap = settings.pop("overlap", None)
+    song = self.prepare(music, seed=seed, overlap=overlap)
     for _, segment in self.stream_batch([song], **settings):
       if segment is not None:
         yield segment
 
-  def prepare(self, music: Any, *, seed: int = 0) -> Song:
+  def prepare(
+    self, music: Any, *, seed: int = 0, overlap: int | None = None
+  ) -> Song:
     """Reads and tokenizes a song for `stream_batch`; as `stream` says."""
+    self.check_settings(overlap=overlap)
+    if overlap is None:
+      overlap = self.defaults.get("overlap", 0)
     if not 0 <= seed < 2**32:  # JAX would not tell others from these.
       raise ValueError(f"Expected a seed from 0 to {2**32 - 1}, got {seed}.")
-    return self._tokenize(_as_notes(music), seed)
+    return self._tokenize(_as_notes(music), seed, overlap)
 
   def stream_batch(
     self, songs: Iterable[Song], *, batch_size: int = 1, **settings: Any
@@ -204,7 +211,7 @@ class Synthesizer:
     Args:
       songs: What `prepare` gives.
       batch_size: Most songs at a time.
-      **settings: See `check_settings`.
+      **settings: See `check_settings`; not the overlap, which is the songs'.
 
     Yields:
       A song, and its next segment; or None once after its last one.
@@ -215,6 +222,8 @@ class Synthesizer:
     """
     if batch_size < 1:
       raise ValueError(f"Expected a batch size of 1 or more, got {batch_size}.")
+    if "overlap" in settings:
+      raise ValueError("Expected the overlap in `prepare`: it is a song's own.")
     self.check_settings(**settings)
     batches = batching.SharedBatches(
       functools.partial(self._predict, settings=self._own_names(settings)),
@@ -252,6 +261,7 @@ class Synthesizer:
     end_time: float | None = None,
     spacing: str | None = None,
     guidance_interval: tuple[float, float] | None = None,
+    overlap: int | None = None,
   ) -> None:
     """Makes sure that one can render with these settings.
 
@@ -265,6 +275,8 @@ class Synthesizer:
       spacing: How the steps lie in time: a name in `models.SPACINGS`.
       guidance_interval: Lowest and highest noise time with guidance; outside
         of it a step costs half.
+      overlap: Frames that a segment shares with the next one, over which they
+        are crossfaded.
 
     Raises:
       ValueError: A setting is out of range, or the model does not have it.
@@ -276,6 +288,7 @@ class Synthesizer:
       end_time=end_time,
       spacing=spacing,
       guidance_interval=guidance_interval,
+      overlap=overlap,
     )
     given = {name: value for name, value in given.items() if value is not None}
     unknown = given.keys() - self.defaults.keys()
@@ -301,20 +314,24 @@ class Synthesizer:
       if value is not None
     }
 
-  def _tokenize(self, notes: notes_lib.Notes, seed: int) -> Song:
+  def _tokenize(self, notes: notes_lib.Notes, seed: int, overlap: int) -> Song:
     """Padded tokens of each segment, and how many samples are to be heard."""
     config, network = self.model.spectrogram, self.model.network
     notes = notes_lib.to_slakh_classes(notes)
     duration_s = notes.duration_s + TAIL_S
     num_frames = math.ceil(duration_s * config.frame_rate)
+    lengths = dict(
+      segment_frames=network.segment_frames,
+      hop_frames=network.segment_frames - overlap,
+    )
     segments = notes_lib.tokenize_segments(
       notes,
       vocabulary=self.model.vocabulary,
-      segment_frames=network.segment_frames,
+      **lengths,
       frame_rate=config.frame_rate,
       max_tokens=network.max_tokens,
       max_notes=network.max_notes,
-      num_segments=math.ceil(num_frames / network.segment_frames),
+      num_segments=notes_lib.num_covering(num_frames, **lengths),
     )
     # One length for the whole song, so that one program serves all segments.
     longest = max(len(tokens) for tokens in segments)
@@ -323,7 +340,8 @@ class Synthesizer:
     padded = np.full((len(segments), length), notes_lib.PAD, np.int32)
     for row, tokens in zip(padded, segments, strict=True):
       row[: len(tokens)] = tokens
-    return Song(padded, round(duration_s * config.sample_rate), seed)
+    num_samples = round(duration_s * config.sample_rate)
+    return Song(padded, num_samples, seed, overlap)
 
   def _play(self, song: Song, log_mels: Iterable) -> Iterator[Segment]:
     """The audio of a song's spectrograms, as these are made."""

@@ -148,6 +148,8 @@ class SamplingConfig:
     spacing: How the steps lie between: a name of `diffusion_model.SPACINGS`.
     guidance_interval: Lowest and highest noise time with guidance. Outside of
       it the unconditional prediction is not computed.
+    overlap_frames: Frames that a segment of a song shares with the next one,
+      over which they are crossfaded.
   """
 
   sampler: str = "ddpm"
@@ -156,6 +158,7 @@ class SamplingConfig:
   end_time: float = 0.0
   spacing: str = "time"
   guidance_interval: tuple[float, float] = (0.0, 1.0)
+  overlap_frames: int = 0
 
   def __post_init__(self):
     if not math.isfinite(self.guidance_weight):
@@ -165,6 +168,10 @@ class SamplingConfig:
     if not 0.0 <= self.end_time < 1.0:
       raise ValueError(
         f"Expected an end_time from 0 to below 1, got {self.end_time}."
+      )
+    if self.overlap_frames < 0:
+      raise ValueError(
+        f"Expected overlap_frames of 0 or more, got {self.overlap_frames}."
       )
     interval = self.guidance_interval
     if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:

@@ -189,6 +189,12 @@ class DiffusionModel:
         raise ValueError(
           f"Expected a {kind} of {', '.join(known)}; got {name!r}."
         )
+    most = self.network.segment_frames // 2
+    if settings.overlap_frames > most:
+      raise ValueError(
+        f"Expected an overlap of 0 to {most} frames, half a segment; got"
+        f" {settings.overlap_frames}."
+      )
     times = SPACINGS[settings.spacing](
       self.schedule, settings.num_steps, settings.end_time
     )
@@ -376,7 +382,7 @@ class DiffusionModel:
       axis=0,
     )
     mask = jnp.repeat(batch["targets_mask"], objective.noise_draws, axis=0)
-    time = diffusion.losses.stratified_times(keys["time"], x0.shape[0])
+    time = objective.times(keys["time"], x0.shape[0])
     eps = jax.random.normal(keys["noise"], x0.shape)
     z_t, logsnr = diffusion.losses.noised(x0, time, eps, self.schedule)
     output = self.output(

@@ -25,12 +25,14 @@ class Objective:
     drop_condition: Share of examples without notes and context, for guidance.
     drop_context: Share of the others without context, as at a song's start.
     noise_draws: Noisy versions of each example, which share its encodings.
+    times: Function of a key and a number, which draws as many noise times.
   """
 
   loss: Callable = diffusion.losses.eps_loss
   drop_condition: float = 0.1
   drop_context: float = 0.0
   noise_draws: int = 1
+  times: Callable = diffusion.losses.stratified_times
 
   def drop(
     self,

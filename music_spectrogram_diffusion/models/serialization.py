@@ -19,6 +19,7 @@ _PARTS = {
     configs.SamplingConfig,
     diffusion.parameterization.EDM,
     diffusion.parameterization.Eps,
+    diffusion.parameterization.StandardizedX0,
     diffusion.parameterization.V,
     diffusion.parameterization.X0,
     diffusion.parameterization.X0AndEps,

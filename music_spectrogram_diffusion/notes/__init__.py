@@ -7,6 +7,7 @@ from music_spectrogram_diffusion.notes.cleaning import trim_overlaps
 from music_spectrogram_diffusion.notes.decoding import detokenize_segments
 from music_spectrogram_diffusion.notes.encoding import (
   SegmentOverflowError,
+  num_covering,
   tokenize_segments,
 )
 from music_spectrogram_diffusion.notes.instruments import (
@@ -44,6 +45,7 @@ __all__ = [
   "Vocabulary",
   "detokenize_segments",
   "from_note_sequence",
+  "num_covering",
   "parse_midi",
   "read_midi",
   "read_transcript",

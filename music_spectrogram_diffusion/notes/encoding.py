@@ -26,6 +26,7 @@ def tokenize_segments(
   *,
   vocabulary: vocabularies.Vocabulary,
   segment_frames: int = 256,
+  hop_frames: int | None = None,
   frame_rate: float = 50.0,
   max_tokens: int = 2048,
   max_notes: int | None = None,
@@ -45,7 +46,7 @@ def tokenize_segments(
   https://arxiv.org/abs/2206.05408.
 
   A segment depends on nothing but where it starts and ends: a call with a
-  `first_frame` of k segments gives what the call without gives from its
+  `first_frame` of k hops gives what the call without gives from its
   segment k on.
 
   Args:
@@ -53,6 +54,8 @@ def tokenize_segments(
       offset ends them all; cut them first with `trim_overlaps`.
     vocabulary: The ids.
     segment_frames: Frames of a segment.
+    hop_frames: Frames from the start of a segment to that of the next, at most
+      `segment_frames`; fewer where segments overlap. None for as many.
     frame_rate: Frames per second.
     max_tokens: Most tokens of a segment, EOS included; at least 2.
     max_notes: Most notes of a segment, those held from before included; None
@@ -77,17 +80,31 @@ def tokenize_segments(
     raise ValueError(
       f"Expected at least 2 tokens a segment (tie and EOS), got {max_tokens}."
     )
+  hop_frames = segment_frames if hop_frames is None else hop_frames
+  if not 0 < hop_frames <= segment_frames:
+    raise ValueError(
+      f"Expected hop_frames from 1 to {segment_frames}, got {hop_frames}."
+    )
   note, is_onset, step = _sort_events(notes)
   if song_frames is None:
     song_frames = _last_frame(step, is_onset, frame_rate) + 1
-  in_song = max(1, math.ceil((song_frames - first_frame) / segment_frames))
+  in_song = num_covering(
+    song_frames - first_frame,
+    segment_frames=segment_frames,
+    hop_frames=hop_frames,
+  )
   if num_segments is None:
     num_segments = in_song
-  frame = first_frame + segment_frames * np.arange(num_segments + 1)
-  first_step = np.ceil(frame * vocabularies.STEPS_PER_SECOND / frame_rate)
-  first_step = first_step.astype(np.int64)
-  bounds = np.searchsorted(step, first_step)
-  bounds[in_song:] = len(step)
+  frame = first_frame + hop_frames * np.arange(num_segments + 1)
+  first_step, end_step = (
+    np.ceil(bound * vocabularies.STEPS_PER_SECOND / frame_rate).astype(np.int64)
+    for bound in (frame, frame + segment_frames)
+  )
+  begins, ends = (
+    np.searchsorted(step, first_step),
+    np.searchsorted(step, end_step),
+  )
+  begins[in_song:] = ends[in_song - 1 :] = len(step)
 
   # The note that sounds for each (program, pitch), brought up to each segment.
   key = notes.program * _NUM_PITCHES + notes.pitch
@@ -103,11 +120,11 @@ def tokenize_segments(
   limits = f"{max_tokens} tokens"
   if max_notes is not None:
     limits += f" or {max_notes} notes"
-  hold(slice(0, bounds[0]))
+  hold(slice(0, begins[0]))
   segments = []
   thinned = dropped = 0
   for index in range(num_segments):
-    events = slice(bounds[index], bounds[index + 1])
+    events = slice(begins[index], ends[index])
     segment = (
       sounding[sounding != _NO_NOTE],
       note[events],
@@ -131,7 +148,7 @@ def tokenize_segments(
       thinned += 1
       dropped += left_out
     segments.append(tokens)
-    hold(events)
+    hold(slice(begins[index], begins[index + 1]))
   if thinned:
     warnings.warn(
       f"Left out {dropped} notes, the softest and shortest, in {thinned} of"
@@ -139,6 +156,19 @@ def tokenize_segments(
       stacklevel=2,
     )
   return segments
+
+
+def num_covering(
+  num_frames: int, *, segment_frames: int, hop_frames: int
+) -> int:
+  """How many segments cover a song, at least 1.
+
+  Args:
+    num_frames: Frames of the song.
+    segment_frames: Frames of a segment.
+    hop_frames: Frames from the start of a segment to that of the next.
+  """
+  return 1 + max(0, math.ceil((num_frames - segment_frames) / hop_frames))
 
 
 def _sort_events(

@@ -46,11 +46,14 @@ def preconditioning(
   run: str | os.PathLike,
   spectrogram: audio.SpectrogramConfig,
   *,
+  parameterization: Callable[
+    ..., diffusion.parameterization.Parameterization
+  ] = diffusion.parameterization.StandardizedX0,
   sigma_data: float = SIGMA_DATA,
   num_batches: int = 40,
   batch_size: int = 8,
   given: str | os.PathLike | None = None,
-) -> diffusion.parameterization.EDM:
+) -> diffusion.parameterization.Parameterization:
   """Preconditioning around the mean of a run's data.
 
   What was measured is kept in the run's directory, so that a run that goes on
@@ -60,6 +63,7 @@ def preconditioning(
     source: Of the data, as `run.train_model` takes it.
     run: The run's directory.
     spectrogram: What the data holds.
+    parameterization: Takes the `mean` and the `deviation` of every bin.
     sigma_data: Deviation of a bin that the model is to predict, of the whole.
     num_batches: How many are looked at, by each host the same.
     batch_size: Examples of each of these.
@@ -87,7 +91,7 @@ def preconditioning(
     raise ValueError(
       f"Cannot read {path}: {error!r}; remove it to measure the data again."
     ) from error
-  return diffusion.parameterization.EDM(
+  return parameterization(
     mean=mean,
     deviation=np.maximum(
       np.float32(sigma_data) * deviation, _SMALLEST_DEVIATION

@@ -35,7 +35,7 @@ class FakeSynthesizer:
   )
 
   def __init__(self):
-    self.calls = []
+    self.calls, self.overlaps = [], []
     self.hook = lambda index: None
     self.check_settings = lambda **settings: None
     self.inverter = inverter.GriffinLim(audio.SpectrogramConfig())
@@ -43,7 +43,8 @@ class FakeSynthesizer:
       network=types.SimpleNamespace(dtype="bfloat16")
     )
 
-  def prepare(self, notes, *, seed):
+  def prepare(self, notes, *, seed, overlap):
+    self.overlaps.append(overlap)
     return FakeSong(seed)
 
   def stream_batch(self, songs, *, batch_size, **settings):
@@ -329,7 +330,7 @@ def test_write_whole_leaves_nothing_of_a_failed_write(tmp_path, monkeypatch):
 
 def test_settings_reach_the_synthesizer(synthesizer, song):
   options = "--sampler dpm --steps 9 --spacing karras --end-time 0.1"
-  options += " --guidance 1.25 --guidance-interval 0.2 0.9"
+  options += " --guidance 1.25 --guidance-interval 0.2 0.9 --overlap 8"
   assert spec_diff(song, *options.split())[0] == 0
   expected = {
     "sampler": "dpm",
@@ -341,7 +342,8 @@ def test_settings_reach_the_synthesizer(synthesizer, song):
   }
   assert synthesizer.calls == [([0], expected)]
   facts = json.loads(song.with_suffix(".json").read_text())
-  expected |= {"guidance_interval": [0.2, 0.9], "seed": 0}
+  assert synthesizer.overlaps == [8]
+  expected |= {"guidance_interval": [0.2, 0.9], "overlap": 8, "seed": 0}
   assert facts["settings"] == expected
 
 

@@ -42,6 +42,13 @@ def test_times_do_not_depend_on_the_place_in_the_batch():
   np.testing.assert_allclose(times.var(axis=0), 1 / 12, atol=0.004)
 
 
+def test_an_exponent_of_a_half_draws_times_in_proportion_to_themselves():
+  times = losses.stratified_times(jax.random.key(3), 10_000, exponent=0.5)
+  # The share of times below t is t squared.
+  for t in (0.2, 0.5, 0.9):
+    assert float((times < t).mean()) == pytest.approx(t**2, abs=1e-3)
+
+
 def test_noise_at_time_0_is_nothing_and_at_time_1_everything():
   _, x0, eps, _ = draw()
   schedule = schedules.CosineSchedule()

@@ -15,6 +15,7 @@ ALL = [
   parameterization.V(),
   parameterization.X0AndEps(),
   EDM,
+  parameterization.StandardizedX0(MEAN, DEVIATION),
 ]
 # These never divide by a small alpha or sigma.
 STABLE = [parameterization.V(), parameterization.X0AndEps(), EDM]
@@ -38,7 +39,7 @@ def test_round_trip_is_exact_at_every_logsnr(kind):
   np.testing.assert_allclose(eps_hat, eps, atol=3e-6)
 
 
-@pytest.mark.parametrize("kind", [ALL[0], ALL[1]])
+@pytest.mark.parametrize("kind", [ALL[0], ALL[1], ALL[5]])
 def test_round_trip_of_eps_and_x0_is_exact_up_to_amplified_rounding(kind):
   x0, eps, z_t = draw()
   output = kind.target(x0, eps, z_t, LOGSNR)
@@ -131,3 +132,25 @@ def test_edm_with_zero_mean_and_unit_deviation_is_minus_v():
   v = parameterization.V().target(x0, eps, z_t, LOGSNR)
   np.testing.assert_allclose(target, -v, atol=1e-6)
   np.testing.assert_allclose(unit.network_input(z_t, LOGSNR), z_t, atol=1e-6)
+
+
+def test_a_standardized_x0_of_nothing_is_the_mean_at_every_logsnr():
+  kind = parameterization.StandardizedX0(MEAN, DEVIATION)
+  _, _, z_t = draw()
+  x0, _ = kind.predict(jnp.zeros_like(z_t), z_t, LOGSNR)
+  np.testing.assert_allclose(x0, np.broadcast_to(MEAN, x0.shape))
+
+
+def test_a_standardized_x0_has_the_input_and_at_all_noise_the_x0_of_edm():
+  kind = parameterization.StandardizedX0(MEAN, DEVIATION)
+  _, _, z_t = draw()
+  np.testing.assert_array_equal(
+    kind.network_input(z_t, LOGSNR), EDM.network_input(z_t, LOGSNR)
+  )
+  noise = jnp.full(5, -40.0)
+  output = jax.random.normal(jax.random.key(1), z_t.shape)
+  np.testing.assert_allclose(
+    kind.predict(output, z_t, noise)[0],
+    EDM.predict(output, z_t, noise)[0],
+    atol=1e-6,
+  )

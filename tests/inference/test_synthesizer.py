@@ -240,6 +240,7 @@ def test_settings_reach_the_sampler(synthesizer, rendered):
     "end_time": 0.5,
     "spacing": "time",
     "guidance_interval": (0.0, 1.0),
+    "overlap": 0,
     "seed": 0,
   }
   once = synthesizer(song(), steps=1, guidance=1.0)
@@ -267,6 +268,8 @@ def test_outside_of_the_interval_nothing_is_guided(synthesizer):
     ({"guidance": float("nan")}, "Expected a finite guidance weight, got nan"),
     ({"guidance_interval": (0.7, 0.3)}, "the lower one first; got 0.7, 0.3"),
     ({"guidance_interval": (float("nan"), 1.0)}, "guidance_interval"),
+    ({"overlap": -1}, "Expected overlap_frames of 0 or more, got -1"),
+    ({"overlap": 33}, "Expected an overlap of 0 to 32 frames, .*; got 33"),
     ({"end_time": 1.0}, "Expected an end_time from 0 to below 1, got 1.0"),
     ({"seed": -1}, "Expected a seed from 0 to 4294967295, got -1"),
     ({"seed": 2**32}, "Expected a seed from 0 to 4294967295"),
@@ -275,6 +278,44 @@ def test_outside_of_the_interval_nothing_is_guided(synthesizer):
 def test_a_setting_out_of_range_is_an_error(synthesizer, settings, said):
   with pytest.raises(ValueError, match=said):
     synthesizer(song(), **settings)
+
+
+def test_segments_overlap_by_what_the_model_says_and_are_crossfaded(
+  synthesizer, monkeypatch
+):
+  # A model whose segments are each as loud as their number, all over.
+  contexts, lengths = [], []
+
+  def predict(self, parameters, tokens, context, mask, keys, **settings):
+    assert "overlap_frames" not in settings
+    contexts.append(np.asarray(context[0])[np.asarray(mask[0])])
+    lengths.append(len(tokens))
+    return np.full(context.shape, -float(len(contexts)), np.float32)
+
+  monkeypatch.setattr(models.DiffusionModel, "predict", predict)
+  overlap = 16
+  hop = FRAMES - overlap
+  sampling = dataclasses.replace(MODEL.sampling, overlap_frames=overlap)
+  model = dataclasses.replace(MODEL, sampling=sampling)
+  overlapping = dataclasses.replace(synthesizer, model=model)
+  log_mel = overlapping.log_mel(song())[:, 0]
+
+  # 190 frames: 64, and then 48 more with each segment.
+  assert len(contexts) == 4 and len(log_mel) == 3 * hop + FRAMES
+  np.testing.assert_array_equal(log_mel[:hop], -1)
+  fade = log_mel[hop : hop + overlap]
+  np.testing.assert_allclose(fade, -1 - np.arange(1, 17) / 17, rtol=1e-6)
+  np.testing.assert_array_equal(log_mel[hop + overlap : 2 * hop], -2)
+  np.testing.assert_array_equal(log_mel[3 * hop + overlap :], -4)
+  # What a segment follows on is what was handed out before it starts.
+  assert [len(context) for context in contexts] == [0, hop, FRAMES, FRAMES]
+  for index, context in enumerate(contexts):
+    before = log_mel[max(0, index * hop - FRAMES) : index * hop]
+    np.testing.assert_array_equal(context[:, 0], before)
+
+  without = overlapping.log_mel(song(), overlap=0)[:, 0]
+  assert len(without) == 3 * FRAMES
+  np.testing.assert_array_equal(np.diff(without)[[62, 64]], 0)
 
 
 def test_steps_beyond_a_discrete_schedule_are_an_error(synthesizer):
@@ -448,3 +489,18 @@ def test_a_missing_tensor_is_named(tmp_path):
 def test_what_is_no_model_directory_is_one_clear_error(tmp_path, name):
   with pytest.raises(checkpoints.CheckpointError, match=str(tmp_path)):
     inference.Synthesizer.from_pretrained(tmp_path / name)
+
+
+def test_an_overlap_is_a_song_s_own(synthesizer):
+  whole = synthesizer.log_mel(song(), overlap=16)
+  songs = [synthesizer.prepare(song(), overlap=16), synthesizer.prepare(song())]
+  parts = {}
+  for played, segment in synthesizer.stream_batch(songs, batch_size=2):
+    if segment is not None:
+      parts.setdefault(played, []).append(segment.log_mel)
+  np.testing.assert_allclose(np.concatenate(parts[songs[0]]), whole, atol=1e-4)
+  np.testing.assert_allclose(
+    np.concatenate(parts[songs[1]]), synthesizer.log_mel(song()), atol=1e-4
+  )
+  with pytest.raises(ValueError, match="overlap in `prepare`"):
+    next(synthesizer.stream_batch(songs, overlap=16))

@@ -7,6 +7,7 @@ from music_spectrogram_diffusion.notes import (
   Notes,
   SegmentOverflowError,
   Vocabulary,
+  num_covering,
   tokenize_segments,
 )
 
@@ -352,3 +353,43 @@ def test_too_many_tokens_or_notes_raise_where_asked(limit):
 def test_room_for_less_than_tie_and_end_is_refused():
   with pytest.raises(ValueError, match="at least 2 tokens"):
     tokenize(Notes.from_columns(0, 1, 60, 100), max_tokens=1)
+
+
+def test_overlapping_segments_are_those_that_start_there():
+  rng = np.random.default_rng(0)
+  onset = rng.uniform(0, 12, 60)
+  notes = Notes.from_columns(
+    onset,
+    onset + rng.uniform(0.1, 4, 60),
+    rng.integers(40, 80, 60),
+    80,
+    rng.choice([0, 40], 60),
+  )
+  kinds = dict(segment_frames=100, num_segments=7, song_frames=850)
+  overlapping = tokenize(notes, hop_frames=75, **kinds)
+  for index, tokens in enumerate(overlapping):
+    kinds["num_segments"] = 1
+    [alone] = tokenize(notes, first_frame=75 * index, **kinds)
+    assert tokens == alone
+
+
+def test_a_song_has_as_many_overlapping_segments_as_cover_it():
+  for num_frames in (0, 1, 99, 100, 101, 175, 176, 1000):
+    count = num_covering(num_frames, segment_frames=100, hop_frames=75)
+    assert 75 * (count - 1) + 100 >= num_frames
+    assert count == 1 or 75 * (count - 2) + 100 < num_frames
+
+
+def test_what_comes_after_the_end_goes_into_the_last_overlapping_segment():
+  notes = Notes.from_columns([0.0, 5.0], [0.5, 5.5], [60, 62], 80)
+  last = tokenize(notes, segment_frames=100, hop_frames=75, song_frames=170)
+  assert len(last) == 2
+  assert any(3 + 1001 + 62 == token for token in last[1])
+
+
+@pytest.mark.parametrize("hop_frames", [0, -1, 257])
+def test_a_hop_beyond_the_segment_is_an_error(hop_frames):
+  with pytest.raises(
+    ValueError, match=f"hop_frames from 1 to 256, got {hop_frames}"
+  ):
+    tokenize(Notes.from_columns(0, 1, 60, 80), hop_frames=hop_frames)

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion import audio, diffusion
 from music_spectrogram_diffusion.training import default_model, sources
 
 FRAMES = 8
@@ -46,6 +46,15 @@ def test_the_preconditioning_is_around_the_data_s_mean(tmp_path):
   assert edm.deviation[3] == pytest.approx(0.4, rel=1e-5)
   # Bins that never change do not divide by zero.
   assert edm.deviation[0] == np.float32(0.02)
+
+
+@pytest.mark.parametrize("kind", ["EDM", "StandardizedX0"])
+def test_what_was_measured_is_given_to_the_parameterization(tmp_path, kind):
+  kind = getattr(diffusion.parameterization, kind)
+  made = default_model.preconditioning(
+    source, tmp_path, CONFIG, parameterization=kind, num_batches=2
+  )
+  assert type(made) is kind and made.deviation[3] == pytest.approx(0.4)
 
 
 def test_a_run_keeps_what_it_measured(tmp_path):
