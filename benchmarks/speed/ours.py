@@ -6,6 +6,7 @@ Each function makes `STEPS` guided steps, in one program:
 * plain: the Flax modules, as they are trained, which compute everything anew;
 * textbook: the network as one would first write it, of benchmarks/training, in
   two passes, one after the other;
+* encode: not steps, but the encoders, which run once a segment;
 * products: those of the projections and MLPs alone, of the same weights, which
   is the rate that the floor is reckoned with.
 """
@@ -57,6 +58,20 @@ def conditioning(config, tokens: int, batch: int) -> network.Conditioning:
     mask=jnp.ones((batch, num_keys), bool),
     null=jnp.arange(num_keys) == (0 if null else -1),
     bias=bias,
+  )
+
+
+def encode(model, parameters, tokens, batch):
+  """The encoders of so many tokens, or notes, and of a full context."""
+  config = model.network
+  note_tokens = np.full((batch, tokens), model.vocabulary.pitch[0], np.int32)
+  shape = (batch, config.segment_frames, model.spectrogram.n_mels)
+  context = jnp.full(shape, -4.0)
+  return jax.jit(model.encode), (
+    parameters,
+    jnp.asarray(note_tokens),
+    context,
+    jnp.ones(shape[:2], bool),
   )
 
 
@@ -214,6 +229,7 @@ def main():
       f"fast, {tokens}": fast(model, parameters, tokens, batch),
       f"fast bfloat16, {tokens}": fast(half, parameters, tokens, batch),
       f"plain, {tokens}": plain(model, parameters, tokens, batch),
+      f"encode, {tokens}": encode(model, parameters, tokens, batch),
     }
     if size["name"] != sizes.DEFAULT:
       added[f"textbook, {tokens}"] = textbook(model, parameters, tokens, batch)

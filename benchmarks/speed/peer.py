@@ -1,6 +1,6 @@
 """Serves the peer: peer.py SIZE-AS-JSON, in the environment of setup_peer.sh.
 
-The decoder of diffusers' SpectrogramDiffusionPipeline, with random weights. It
+The networks of diffusers' SpectrogramDiffusionPipeline, with random weights. It
 has no guidance, so a guided step is two passes; both ways are served, one after
 the other and as one batch. Its pipeline gives it 2048 note positions always.
 """
@@ -18,7 +18,39 @@ if size["device"] == "cpu":
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import diffusers  # noqa: E402  # Libraries count the cores when imported.
+from diffusers.pipelines.deprecated import (  # noqa: E402
+  spectrogram_diffusion,
+)
 import torch  # noqa: E402
+
+
+def notes_encoder(size, tokens):
+  """The encoder of note tokens, with random weights."""
+  return spectrogram_diffusion.SpectrogramNotesEncoder(
+    max_length=tokens, vocab_size=1536, **layers(size)
+  )
+
+
+def context_encoder(size):
+  """The encoder of the spectrogram before, with random weights."""
+  return spectrogram_diffusion.SpectrogramContEncoder(
+    input_dims=size["n_mels"],
+    targets_context_length=size["frames"],
+    **layers(size),
+  )
+
+
+def layers(size):
+  """What both encoders have in common."""
+  return dict(
+    d_model=size["emb_dim"],
+    dropout_rate=0.0,
+    num_layers=size["num_layers"],
+    num_heads=size["num_heads"],
+    d_kv=size["head_dim"],
+    d_ff=size["mlp_dim"],
+    feed_forward_proj="gated-gelu",
+  )
 
 
 def main():
@@ -62,10 +94,31 @@ def main():
 
     return run
 
+  def encoders(batch, tokens):
+    """Those of notes and of a full context, if this version has them."""
+    kinds = notes_encoder(size, tokens), context_encoder(size)
+    notes, context = (kind.eval().to(device, dtype) for kind in kinds)
+    note_tokens = torch.full((batch, tokens), 1004, device=device)
+    some = torch.ones(batch, tokens, dtype=torch.bool, device=device)
+    frames = torch.zeros(
+      batch, size["frames"], size["n_mels"], device=device, dtype=dtype
+    )
+    heard = torch.ones(batch, size["frames"], dtype=torch.bool, device=device)
+
+    @torch.inference_mode()
+    def run():
+      notes(encoder_input_tokens=note_tokens, encoder_inputs_mask=some)
+      context(encoder_inputs=frames, encoder_inputs_mask=heard)
+      if device.type == "cuda":
+        torch.cuda.synchronize()
+
+    return run
+
   functions = {}
   for tokens in size["tokens"]:
     functions[f"two passes, {tokens}"] = passes(size["batch"], tokens, 2)
     functions[f"one batch, {tokens}"] = passes(2 * size["batch"], tokens, 1)
+    functions[f"encode, {tokens}"] = encoders(size["batch"], tokens)
   turns.serve(
     functions, torch=torch.__version__, diffusers=diffusers.__version__
   )

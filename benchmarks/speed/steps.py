@@ -58,7 +58,8 @@ def measure(options: Options, size: dict) -> tuple[Costs, dict[str, float]]:
     found = turns.in_turns(measures, rounds=3 if options.quick else 10)
     count = ours.facts["steps"]
     for name in ours.facts["names"]:
-      found[name] = {key: cost / count for key, cost in found[name].items()}
+      if not name.startswith("encode"):
+        found[name] = {key: cost / count for key, cost in found[name].items()}
     flops = {name: sum_ / count for name, sum_ in ours.facts["flops"].items()}
   return found, flops
 
@@ -118,6 +119,23 @@ def _rows(label, count, most, found, flops):
       for name in there
     ]
   rows.append(row("ours, plain", found[f"plain, {count}"]))
+  encoders = {
+    name: found[f"{name}, {count}"]
+    for name in ("diffusers, encode", "encode")
+    if f"{name}, {count}" in found
+  }
+  for name, cost in encoders.items():
+    whose = "diffusers" if "diffusers" in name else "ours"
+    rows.append(
+      (
+        f"{label}: {whose}, encoders of a segment, {count} notes",
+        f"{1e3 * cost['clock_s']:.1f}",
+        f"{1e3 * cost['cpu_s']:.1f}",
+        "",
+        f"{cost['clock_s'] / encoders['encode']['clock_s']:.2f}",
+        "",
+      )
+    )
   for dtype in ("", " bfloat16"):
     own, products = found[f"fast{dtype}, {count}"], found[f"products{dtype}"]
     needed = flops[f"fast, {count}"]

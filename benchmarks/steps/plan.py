@@ -42,7 +42,10 @@ class Setting:
 
 def default_of(model: models.DiffusionModel) -> Setting:
   """How a model is sampled unless told otherwise."""
-  return Setting(**dataclasses.asdict(model.sampling))
+  fields = dataclasses.asdict(model.sampling)
+  return Setting(
+    **{f.name: fields[f.name] for f in dataclasses.fields(Setting)}
+  )
 
 
 def parse(text: str, base: Setting) -> Setting:
@@ -113,6 +116,18 @@ def intervals(base: Setting) -> list[Setting]:
     dataclasses.replace(ten, guidance_weight=weight, guidance_interval=interval)
     for weight in (1.5, 2.0)
     for interval in ((0.0, 0.5), (0.0, 0.8), (0.3, 1.0), (0.3, 0.8), (0.7, 1.0))
+  ]
+
+
+def long(base: Setting) -> list[Setting]:
+  """Every sampler at few, at many and at very many steps."""
+  return [
+    dataclasses.replace(
+      base, sampler=sampler, spacing="time", num_steps=number, end_time=0.0
+    )
+    for sampler, number in itertools.product(
+      models.SAMPLERS, (10, 100, REFERENCE_STEPS)
+    )
   ]
 
 

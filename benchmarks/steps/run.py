@@ -71,15 +71,23 @@ def main():
     _say(f"{len(done) + 1}/{len(settings)}: {tables.name(setting)}")
     bench.sample(setting)
     done.append(setting)
+  long = plan.long(base) if arguments.long else []
+  for setting in long:
+    _say(f"on the reference's segments: {tables.name(setting)}")
+    few.sample(setting)
   if arguments.transcriber.exists():
     _say("transcribing")
     bench.hear(done, arguments.transcriber)
+    few.hear(long, arguments.transcriber)
   else:
     _say(f"no note F1: there is no transcriber at {arguments.transcriber}")
 
   text = tables.table(bench, done, base, reference_mels)
   if reference_mels is not None:
     text += tables.about_reference(reference, reference_mels)
+  if long:
+    text += "\nOn the reference's segments:\n\n"
+    text += tables.table(few, long, base, reference_mels)
   if left_out := settings[len(done) :]:
     text += f"\n{len(left_out)} settings did not fit in the budget, from"
     text += f" {tables.name(left_out[0])} on; the same command goes on.\n"
@@ -156,6 +164,12 @@ def _parse_arguments():
   add("--reference-segments", type=int, default=2)
   add("--reference-seeds", type=int, default=3)
   add("--no-reference", action="store_true", help="no 1000 steps")
+  add(
+    "--long",
+    action="store_true",
+    help="also every sampler at 1000 steps, on the reference's segments;"
+    " whatever the budget",
+  )
   add("--budget", type=float, default=np.inf, help="minutes (default: no end)")
   add(
     "--quick", action="store_true", help="2 segments, few steps, no reference"

@@ -90,3 +90,18 @@ def test_processes_take_turns_and_count_with_their_least(load):
   )
   assert found == {"a": {"clock_s": 2.0}, "b": {"clock_s": 1.0}}
   assert "".join(order) == "ababab"
+
+
+def test_encoders_are_measured_once_a_segment_beside_the_peer_s(load):
+  steps = load("steps")
+  names = ("fast", "plain", "fast bfloat16", "textbook", "encode")
+  names += ("diffusers, two passes", "diffusers, one batch")
+  names += ("diffusers, encode",)
+  found = {f"{name}, 256": {"clock_s": 0.1, "cpu_s": 0.2} for name in names}
+  for name in ("products", "products bfloat16"):
+    found[name] = {"clock_s": 0.05, "cpu_s": 0.1}
+  found["diffusers, encode, 256"] = {"clock_s": 0.25, "cpu_s": 0.5}
+  flops = dict.fromkeys(found, 1e9)
+  rows = steps._rows("base", 256, 256, found, flops)
+  [theirs] = [row for row in rows if "diffusers, encoders" in row[0]]
+  assert theirs[1:5] == ("250.0", "500.0", "", "2.50")

@@ -12,7 +12,11 @@ _PATH = pathlib.Path(__file__).parents[2] / "benchmarks/steps/plan.py"
 _MODEL = models.DiffusionModel(
   network=models.paper_network("tiny"),
   sampling=models.SamplingConfig(
-    sampler="ddim", num_steps=3, guidance_weight=1.5, end_time=0.7
+    sampler="ddim",
+    num_steps=3,
+    guidance_weight=1.5,
+    end_time=0.7,
+    overlap_frames=16,
   ),
 )
 
@@ -60,3 +64,10 @@ def test_settings_are_read_over_the_default(plan):
   )
   with pytest.raises(ValueError, match="got 'steps'"):
     plan.parse("steps=8", base)
+
+
+def test_every_sampler_is_also_compared_at_very_many_steps(plan):
+  settings = plan.long(plan.default_of(_MODEL))
+  longest = [one for one in settings if one.num_steps == 1000]
+  assert {one.sampler for one in longest} == set(models.SAMPLERS)
+  assert plan.reference_of(plan.default_of(_MODEL)) in longest
