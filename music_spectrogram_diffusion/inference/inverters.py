@@ -78,8 +78,9 @@ def _neural(
       f" {generator.spectrogram}."
     )
   _, after = generator.receptive_frames
-  # One size, so that one program is compiled: as much as the first chunk gives.
+  # As much as the first chunk gives, so that one program is compiled; and more
+  # for whole spectrograms.
   size = max(1, chunk_frames - after)
   return inverter.NeuralInverter(
-    config, generator, jax.device_put(parameters), block_sizes=(size,)
+    config, generator, jax.device_put(parameters), block_sizes=(size, 4 * size)
   )

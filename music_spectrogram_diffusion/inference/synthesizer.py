@@ -125,7 +125,8 @@ class Synthesizer:
       network = dataclasses.replace(model.network, dtype=dtype)
       model = dataclasses.replace(model, network=network)
     features = model.spectrogram
-    chunk_frames = model.network.segment_frames
+    overlap = model.sampling_settings.get("overlap_frames", 0)
+    chunk_frames = model.network.segment_frames - overlap
     if inverter is None:
       chosen = inverters.own_inverter(path, features, chunk_frames=chunk_frames)
     else:

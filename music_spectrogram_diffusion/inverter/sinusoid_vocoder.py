@@ -34,7 +34,7 @@ _EPSILON = 1e-6
 _DEVIATION = 0.6
 """Farthest that a sinusoid lies from the centre of its bin, in bins."""
 _MAGNITUDE_FLOOR = 1e-7
-_LOG_MAGNITUDE_LIMIT = 6.0
+_LARGEST_MAGNITUDE = float(np.exp(6.0))
 _START_LOG_GAIN = -1.0
 _LOG_GAIN_RANGE = (-8.0, 4.0)
 _LARGEST_CORRECTION = 30.0
@@ -192,9 +192,7 @@ class SinusoidVocoder:
     )
     mel = jnp.exp(log_mel[:, reach : log_mel.shape[1] - reach])
     phases = _running_phases(spectra.deviation, phases, config)
-    magnitude = jnp.exp(
-      jnp.minimum(jnp.log(spread_mel(mel, config)), _LOG_MAGNITUDE_LIMIT)
-    )
+    magnitude = jnp.minimum(spread_mel(mel, config), _LARGEST_MAGNITUDE)
     samples = _draw(spectra, magnitude, phases, config)
     hop, last = config.hop_length, mel.shape[1]
     samples = samples[:, hop:-hop]  # One frame alone is no signal yet.
@@ -374,13 +372,10 @@ def _draw(spectra, magnitude, phases, config):
   size, num_bins = config.n_fft, config.n_fft // 2 + 1
   # Frames are centred in the transform: a turn of half a cycle every bin.
   turned = phases + np.float32(0.5 * (np.arange(num_bins) % 2))
-  angle = 2 * np.pi * (turned - jnp.round(turned))
   amplitude = magnitude * jnp.exp(spectra.log_gain)
-  real = _lobes(amplitude * jnp.cos(angle), spectra.deviation)
-  imaginary = _lobes(amplitude * jnp.sin(angle), spectra.deviation)
-  spectrum = lax.complex(
-    real + magnitude * spectra.real, imaginary + magnitude * spectra.imaginary
-  )
+  peaks = amplitude * jnp.stack(_circle(turned - jnp.round(turned)))
+  added = magnitude * jnp.stack([spectra.real, spectra.imaginary])
+  spectrum = lax.complex(*(_lobes(peaks, spectra.deviation) + added))
   frames = jnp.fft.irfft(spectrum, size)
   first = (size - config.win_length) // 2
   frames = frames[..., first : first + config.win_length]
@@ -390,6 +385,36 @@ def _draw(spectra, magnitude, phases, config):
   return stft.overlap_add(frames * window, config)
 
 
+def _polynomial(function, largest, degree):
+  """Coefficients of a polynomial nearly equal to a function on [0, largest]."""
+  places = np.linspace(0.0, largest, 4001)
+  fitted = np.polynomial.Chebyshev.fit(places, function(places), degree)
+  return fitted.convert(kind=np.polynomial.Polynomial).coef.astype(np.float32)
+
+
+# Of squares. XLA's own functions take a CPU ten times as long, and are computed
+# anew for each of their uses.
+_COSINE = _polynomial(lambda x: np.cos(2 * np.pi * np.sqrt(x)), 0.25, 7)
+_SINE = _polynomial(
+  lambda x: 2 * np.pi * np.sinc(2 * np.sqrt(x)), 0.25, 7
+)  # Over the angle.
+_SINC = _polynomial(lambda x: np.sinc(np.sqrt(x)), _DEVIATION**2, 6)
+
+
+def _circle(turns):
+  """Cosine and sine of -0.5 to 0.5 turns, to 1e-6."""
+  squares = jnp.square(turns)
+  return _at(_COSINE, squares), turns * _at(_SINE, squares)
+
+
+def _at(coefficients, x):
+  """A polynomial's values, by Horner's rule."""
+  value = jnp.full_like(x, coefficients[-1])
+  for coefficient in coefficients[-2::-1]:
+    value = value * x + coefficient
+  return value
+
+
 def _lobes(peaks, deviation):
   """Draws every peak into its bin and two neighbours on each side.
 
@@ -397,7 +422,7 @@ def _lobes(peaks, deviation):
   sinc(d) / (1 - d^2), here with the sign of the half turn between bins.
   """
   right, left = 2 - deviation, 2 + deviation
-  sinc = jnp.sinc(deviation)
+  sinc = _at(_SINC, jnp.square(deviation))
   near_right = sinc / ((1 - deviation) * right)
   near_left = sinc / ((1 + deviation) * left)
   weights = {
@@ -429,10 +454,12 @@ def _correct(samples, mel, config):
   """
   matrix = audio.mel_matrix(config)
   spectrum = stft.stft(samples, config)
-  power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+  real, imaginary = spectrum.real, spectrum.imag
+  power = jnp.square(real) + jnp.square(imaginary)
   found = jnp.sqrt(power + 1e-12) @ matrix
   ratio = (mel + config.log_floor) / (found + config.log_floor)
   back = np.float32(matrix.T * _per_bin(config))
   gain = jnp.clip(ratio @ back, 0.0, _LARGEST_CORRECTION)
-  corrected = stft.inverse_stft(spectrum * gain.astype(spectrum.dtype), config)
+  scaled = lax.complex(gain * real, gain * imaginary)
+  corrected = stft.inverse_stft(scaled, config)
   return corrected[:, config.hop_length : -config.hop_length]

@@ -47,29 +47,39 @@ def cut_into_overlapping_blocks(
 
   Args:
     chunks: Consecutive frames, any number at a time.
-    sizes: The smallest and the largest number of frames of a block, or one for
-      both. The first block has the smallest; the last may be shorter.
+    sizes: Numbers of frames of a block, to choose from. The first block has the
+      smallest; others the largest for which there are frames, or fewer than it
+      by less than half; the last may be shorter than all.
     before: Neighbours that a block has before it.
     after: Neighbours that a block has after it.
 
   Yields:
     Consecutive blocks; together they hold every frame once.
   """
-  smallest, largest = min(sizes), max(sizes)
+  smallest = min(sizes)
   held = None  # Neighbours before the next block, and all after them.
-  start, size = 0, smallest
+  start, allowed = 0, (smallest,)
   for chunk in chunks:
     held = chunk if held is None else np.concatenate([held, chunk])
     while len(held) - start - after >= smallest:
-      num_frames = min(size, len(held) - start - after)
+      num_frames = _frames_of_block(len(held) - start - after, allowed)
       yield Block(held[: start + num_frames + after], start, num_frames)
       held = held[max(0, start + num_frames - before) :]
-      start, size = min(before, start + num_frames), largest
+      start, allowed = min(before, start + num_frames), sizes
   while held is not None and len(held) > start:
-    num_frames = min(size, len(held) - start)
+    num_frames = _frames_of_block(len(held) - start, allowed)
     yield Block(held[: start + num_frames + after], start, num_frames)
     held = held[max(0, start + num_frames - before) :]
-    start, size = min(before, start + num_frames), largest
+    start, allowed = min(before, start + num_frames), sizes
+
+
+def _frames_of_block(available: int, sizes: tuple[int, ...]) -> int:
+  """How many of the available frames the next block takes."""
+  if available < min(sizes) or any(
+    available <= s < 2 * available for s in sizes
+  ):
+    return available
+  return max(size for size in sizes if size <= available)
 
 
 class BlockInverter(abc.ABC):
@@ -218,7 +228,7 @@ class NeuralInverter(BlockInverter):
   config: audio.SpectrogramConfig
   generator: Generator
   parameters: Any
-  block_sizes: tuple[int, ...] = (16, 64, 256)
+  block_sizes: tuple[int, ...] = (16, 64, 256, 1024)
 
   def __post_init__(self):
     if not self.block_sizes or min(self.block_sizes) < 1:
