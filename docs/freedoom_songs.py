@@ -44,6 +44,10 @@ def songs_of(wad: Path) -> Iterator[tuple[str, bytes]]:
     )
     name = raw.rstrip(b"\0").decode("ascii", "replace")
     if name.startswith("D_") and content[start : start + 4] == b"MThd":
+      if start + size > len(content):
+        raise ValueError(
+          f"Expected {size} bytes of {name} in {wad}, which ends before."
+        )
       yield name.removeprefix("D_"), content[start : start + size]
 
 

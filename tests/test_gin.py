@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import gin
-from music_spectrogram_diffusion import data, models, notes
+from music_spectrogram_diffusion import data, diffusion, models, notes
 from music_spectrogram_diffusion.cli import gin_files
 
 ROOT = gin_files.installed()
@@ -189,7 +189,13 @@ def test_the_default_s_recipe(load, songs, tmp_path):
   assert learner.model.vocabulary.velocity_bins == 32
   assert learner.initialize.__wrapped__ is models.harmonic_init
   objective = learner.loss_options["objective"]
-  assert (objective.drop_context, objective.noise_draws) == (0.25, 2)
+  assert (objective.drop_context, objective.noise_draws) == (0.25, 1)
+  assert float(
+    objective.times(jax.random.key(0), 1000).mean()
+  ) == pytest.approx(2 / 3, abs=1e-3)
+  made = learner.model.parameterization
+  assert type(made) is diffusion.parameterization.StandardizedX0
+  assert learner.model.sampling.overlap_frames == 16
   # What was measured stays with a run, whatever becomes of the data.
   (tmp_path / "run" / "checkpoints" / "100").mkdir(parents=True)
   other = learner_of(load, "aligned", DATA_DIR=str(tmp_path / "gone"))

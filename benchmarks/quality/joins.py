@@ -64,6 +64,10 @@ def ranks(
   joins = places.middles(len(change))
   distance = np.abs(frames[:, None] - joins).min(axis=1, initial=len(change))
   elsewhere = np.sort(change[distance > 2 * places.reach + 1])
+  if len(joins) and not len(elsewhere):
+    raise ValueError(
+      f"Expected an overlap that leaves places without joins; got {places}."
+    )
   below, not_above = (
     np.searchsorted(elsewhere, change[joins], side)
     for side in ("left", "right")

@@ -95,7 +95,7 @@ def main():
     return run
 
   def encoders(batch, tokens):
-    """Those of notes and of a full context, if this version has them."""
+    """Those of notes and of a full context."""
     kinds = notes_encoder(size, tokens), context_encoder(size)
     notes, context = (kind.eval().to(device, dtype) for kind in kinds)
     note_tokens = torch.full((batch, tokens), 1004, device=device)

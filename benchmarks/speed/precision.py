@@ -57,17 +57,17 @@ def round_times(encode):
 class RoundedEps:
   """The outputs as if they were eps, rounded unless x0 would suffer."""
 
-  edm: diffusion.parameterization.EDM
+  own: diffusion.parameterization.Parameterization
   max_gain: float = np.inf
   num_outputs = 1
 
   def network_input(self, z_t, logsnr):
     """As the model has learned it."""
-    return self.edm.network_input(z_t, logsnr)
+    return self.own.network_input(z_t, logsnr)
 
   def predict(self, output, z_t, logsnr):
     """x0 by way of eps."""
-    x0, eps = self.edm.predict(output, z_t, logsnr)
+    x0, eps = self.own.predict(output, z_t, logsnr)
     low = diffusion.parameterization.eps_to_x0(rounded(eps), z_t, logsnr)
     gain = jnp.exp(-0.5 * logsnr)[:, None, None]
     return jnp.where(gain > self.max_gain, x0, low), eps

@@ -41,6 +41,7 @@ def main():
     turns.cost(lambda: player.inverter(mel)) for _ in range(given["repeats"])
   ]
   audio_s = given["segments"] * segment_s
+  num_segments = len(player.prepare(piece).tokens)
   clock_s = min(cost["clock_s"] for cost in whole)
   inverter_s = min(cost["clock_s"] for cost in inversion)
   shown = player.defaults | settings
@@ -49,8 +50,8 @@ def main():
       {
         "realtime": audio_s / clock_s,
         "cpu_realtime": audio_s / min(cost["cpu_s"] for cost in whole),
-        "sampler_ms": 1e3 * clock_s / given["segments"],
-        "inverter_ms": 1e3 * inverter_s / given["segments"],
+        "sampler_ms": 1e3 * clock_s / num_segments,
+        "inverter_ms": 1e3 * inverter_s / num_segments,
         "settings": f"{shown['steps']} steps of {shown['sampler']},"
         f" guidance {shown['guidance']:g}",
       }

@@ -43,8 +43,8 @@ def measure(options: Options, size: dict) -> tuple[Costs, dict[str, float]]:
   """Has ours and the peer take turns.
 
   Returns:
-    What each function costs a step, those of the peer named "diffusers, ...";
-    and floating point operations of a step.
+    What each function costs a step, or a segment where it encodes; those of the
+    peer are named "diffusers, ...". And floating point operations of a step.
   """
   command = [sys.executable, HERE / "ours.py", json.dumps(size)]
   environment = options.environment | {"JAX_ENABLE_COMPILATION_CACHE": "false"}

@@ -72,8 +72,7 @@ def render(
   overlap: Annotated[
     int | None,
     typer.Option(
-      help="Frames of 20 ms over which segments are crossfaded."
-      "  [default: the model's]"
+      help="Frames over which segments are crossfaded.  [default: the model's]"
     ),
   ] = None,
   inverter: Annotated[
@@ -168,7 +167,7 @@ def render(
       "inverter": inverter or type(synthesizer.inverter).__name__,
       "settings": dict(synthesizer.defaults) | given,
     }
-    overlap = given.pop("overlap", None)
+    given.pop("overlap", None)
     renderer = _Renderer(
       jobs,
       synthesizer,

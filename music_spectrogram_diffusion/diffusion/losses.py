@@ -80,7 +80,7 @@ def output_loss(
   *,
   distance: Distance = l2,
 ) -> Output:
-  """Distance of the output from its target: the objective of `V` and `EDM`."""
+  """Distance of the output from its target."""
   target = parameterization.target(x0, eps, z_t, logsnr)
   return distance(output, target)
 

@@ -58,9 +58,16 @@ def _standardized(
   z_t: Data, logsnr: LogSNR, mean: Bins, deviation: Bins
 ) -> Data:
   """`z_t` at zero mean and unit variance, if x0 has this mean and deviation."""
-  alpha, sigma = schedules.alpha_sigma(logsnr, z_t.ndim)
-  variance = (alpha * deviation) ** 2 + sigma**2
-  return (z_t - alpha * mean) / jnp.sqrt(variance)
+  alpha, _ = schedules.alpha_sigma(logsnr, z_t.ndim)
+  return (z_t - alpha * mean) / _deviation_at(logsnr, deviation, z_t.ndim)
+
+
+def _deviation_at(
+  logsnr: LogSNR, deviation: Bins, ndim: int
+) -> Float[Array, "batch *ones mel_bins"]:
+  """Deviation of z_t in each bin, if x0 has this one."""
+  alpha, sigma = schedules.alpha_sigma(logsnr, ndim)
+  return jnp.sqrt((alpha * deviation) ** 2 + sigma**2)
 
 
 class Parameterization(abc.ABC):
@@ -118,7 +125,7 @@ class X0(Parameterization):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StandardizedX0(Parameterization):
-  """The output is the clean array, of zero mean and unit variance.
+  """The output is the clean array, less its mean and over a deviation.
 
   The network sees the input of `EDM`, but z_t is not handed on to x0: where
   there is little noise, an error of the output is not divided by its deviation,
@@ -217,7 +224,7 @@ class EDM(Parameterization):
   ) -> tuple[Float[Array, "batch *ones mel_bins"], ...]:
     """Cosine and sine of the angle; [batch, 1, ..., mel_bins]."""
     alpha, sigma = schedules.alpha_sigma(logsnr, ndim)
-    scale = 1.0 / jnp.sqrt((alpha * self.deviation) ** 2 + sigma**2)
+    scale = 1.0 / _deviation_at(logsnr, self.deviation, ndim)
     return alpha * self.deviation * scale, sigma * scale
 
   def network_input(self, z_t: Data, logsnr: LogSNR) -> Data:

@@ -78,8 +78,8 @@ def _neural(
       f" {generator.spectrogram}."
     )
   _, after = generator.receptive_frames
-  # As much as the first chunk gives, so that one program is compiled; and more
-  # for whole spectrograms.
+  # As much as the first chunk gives, so that a stream needs one program; and
+  # more for whole spectrograms.
   size = max(1, chunk_frames - after)
   return inverter.NeuralInverter(
     config, generator, jax.device_put(parameters), block_sizes=(size, 4 * size)

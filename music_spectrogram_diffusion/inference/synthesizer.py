@@ -223,7 +223,7 @@ class Synthesizer:
     """
     if batch_size < 1:
       raise ValueError(f"Expected a batch size of 1 or more, got {batch_size}.")
-    if "overlap" in settings:
+    if settings.get("overlap") is not None:
       raise ValueError("Expected the overlap in `prepare`: it is a song's own.")
     self.check_settings(**settings)
     batches = batching.SharedBatches(
@@ -277,7 +277,8 @@ class Synthesizer:
       guidance_interval: Lowest and highest noise time with guidance; outside
         of it a step costs half.
       overlap: Frames that a segment shares with the next one, over which they
-        are crossfaded.
+        are crossfaded. Where it is more than the model's own, the first audio
+        comes with the second segment.
 
     Raises:
       ValueError: A setting is out of range, or the model does not have it.
@@ -308,7 +309,7 @@ class Synthesizer:
     return np.concatenate([s.log_mel for s in self.stream(music, **settings)])
 
   def _own_names(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that were given, under the names of the model's `predict`."""
+    """Settings that were given, under the names of the model."""
     return {
       _SETTINGS[name]: value
       for name, value in settings.items()

@@ -9,6 +9,7 @@ import abc
 from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -48,8 +49,8 @@ def cut_into_overlapping_blocks(
   Args:
     chunks: Consecutive frames, any number at a time.
     sizes: Numbers of frames of a block, to choose from. The first block has the
-      smallest; others the largest for which there are frames, or fewer than it
-      by less than half; the last may be shorter than all.
+      smallest. What is there then is cut so that the least is computed; a block
+      may have fewer frames than its size.
     before: Neighbours that a block has before it.
     after: Neighbours that a block has after it.
 
@@ -62,24 +63,47 @@ def cut_into_overlapping_blocks(
   for chunk in chunks:
     held = chunk if held is None else np.concatenate([held, chunk])
     while len(held) - start - after >= smallest:
-      num_frames = _frames_of_block(len(held) - start - after, allowed)
+      available = len(held) - start - after
+      num_frames = frames_of_block(available, allowed, before + after)
       yield Block(held[: start + num_frames + after], start, num_frames)
       held = held[max(0, start + num_frames - before) :]
       start, allowed = min(before, start + num_frames), sizes
   while held is not None and len(held) > start:
-    num_frames = _frames_of_block(len(held) - start, allowed)
+    num_frames = frames_of_block(len(held) - start, allowed, before + after)
     yield Block(held[: start + num_frames + after], start, num_frames)
     held = held[max(0, start + num_frames - before) :]
     start, allowed = min(before, start + num_frames), sizes
 
 
-def _frames_of_block(available: int, sizes: tuple[int, ...]) -> int:
-  """How many of the available frames the next block takes."""
-  if available < min(sizes) or any(
-    available <= s < 2 * available for s in sizes
-  ):
-    return available
-  return max(size for size in sizes if size <= available)
+def frames_of_block(available: int, sizes: tuple[int, ...], around: int) -> int:
+  """How many of the available frames the next block takes.
+
+  All of them, if to fill the next larger size up costs no more than to cut the
+  next smaller one off and go on with the rest; else as many as that one has.
+
+  Args:
+    available: Frames that are there, at least 1.
+    sizes: Numbers of frames that blocks may have.
+    around: Neighbours that are computed with every block.
+  """
+  return _cut(available, tuple(sorted(sizes)), around)[0]
+
+
+def _cut(available, sizes, around):
+  """Frames of the next block, and those computed for all that are available."""
+  if available <= 0:
+    return 0, 0
+  larger = [size for size in sizes if size >= available]
+  smaller = [size for size in sizes if size <= available]
+  filled_up = larger[0] + around if larger else math.inf
+  if not smaller:
+    return available, filled_up
+  size = smaller[-1]
+  # Beyond the largest size, what follows does not matter for the choice.
+  rest = _cut(available - size, sizes, around)[1] if larger else 0
+  if filled_up <= size + around + rest:
+    return available, filled_up
+  return size, size + around + rest
 
 
 class BlockInverter(abc.ABC):

@@ -77,7 +77,10 @@ class DiffusionModel:
 
   @property
   def sampling_settings(self) -> dict[str, Any]:
-    """Settings that `predict` takes, with their defaults."""
+    """Settings of `sampling_plan`, with their defaults.
+
+    `predict` takes all but the overlap, which concerns whole songs.
+    """
     return dataclasses.asdict(self.sampling)
 
   @functools.cached_property

@@ -61,8 +61,9 @@ def tokenize_segments(
     max_notes: Most notes of a segment, those held from before included; None
       for any number.
     first_frame: Frame at which the first segment starts.
-    num_segments: Number of segments to return; those after the end of the
-      song are empty. By default as many as the song has, at least 1.
+    num_segments: Number of segments to return; those that begin after the end
+      of the song's last one are empty. By default as many as the song has, at
+      least 1.
     song_frames: Length of the song. Events after its last frame all go into
       its last segment. By default it reaches to the last event.
     on_overflow: What to do with a segment of too many tokens or notes: "thin"
@@ -104,7 +105,10 @@ def tokenize_segments(
     np.searchsorted(step, first_step),
     np.searchsorted(step, end_step),
   )
-  begins[in_song:] = ends[in_song - 1 :] = len(step)
+  if in_song <= num_segments:
+    # Later ones may still overlap the last of the song, but do not follow it.
+    begins[first_step >= end_step[in_song - 1]] = len(step)
+    ends[in_song - 1 :] = len(step)
 
   # The note that sounds for each (program, pitch), brought up to each segment.
   key = notes.program * _NUM_PITCHES + notes.pitch

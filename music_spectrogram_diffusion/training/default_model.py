@@ -48,7 +48,7 @@ def preconditioning(
   *,
   parameterization: Callable[
     ..., diffusion.parameterization.Parameterization
-  ] = diffusion.parameterization.StandardizedX0,
+  ] = diffusion.parameterization.EDM,
   sigma_data: float = SIGMA_DATA,
   num_batches: int = 40,
   batch_size: int = 8,

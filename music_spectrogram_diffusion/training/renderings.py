@@ -56,7 +56,7 @@ class Renderings:
     self._sampling = {
       name: value
       for name, value in (sampling or {}).items()
-      if name in model.sampling_settings
+      if name in model.sampling_settings.keys() - {"overlap_frames"}
     }
     self._invert = invert or inverter.GriffinLim(model.spectrogram)
     self._key = jax.random.key(seed)

@@ -284,12 +284,11 @@ def test_segments_overlap_by_what_the_model_says_and_are_crossfaded(
   synthesizer, monkeypatch
 ):
   # A model whose segments are each as loud as their number, all over.
-  contexts, lengths = [], []
+  contexts = []
 
   def predict(self, parameters, tokens, context, mask, keys, **settings):
     assert "overlap_frames" not in settings
     contexts.append(np.asarray(context[0])[np.asarray(mask[0])])
-    lengths.append(len(tokens))
     return np.full(context.shape, -float(len(contexts)), np.float32)
 
   monkeypatch.setattr(models.DiffusionModel, "predict", predict)

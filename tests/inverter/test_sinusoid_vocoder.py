@@ -96,6 +96,22 @@ def test_a_frame_is_heard_as_far_as_its_receptive_field_and_no_farther(
   assert heard[-1] == min(12 + before, num_frames - 1)
 
 
+def test_polynomials_are_the_functions_that_they_stand_for():
+  turns = np.linspace(-0.5, 0.5, 2001, dtype=np.float32)
+  cosine, sine = sinusoid_vocoder._circle(jnp.asarray(turns))
+  angle = 2 * np.pi * turns.astype(np.float64)
+  np.testing.assert_allclose(cosine, np.cos(angle), atol=1e-6)
+  np.testing.assert_allclose(sine, np.sin(angle), atol=1e-6)
+  far = sinusoid_vocoder._DEVIATION
+  deviations = np.linspace(-far, far, 501, dtype=np.float32)
+  squares = jnp.square(jnp.asarray(deviations))
+  np.testing.assert_allclose(
+    sinusoid_vocoder._at(sinusoid_vocoder._SINC, squares),
+    np.sinc(deviations.astype(np.float64)),
+    atol=3e-7,
+  )
+
+
 def test_lobes_are_the_transform_of_a_windowed_sinusoid():
   peak, deviation, angle = 40, 0.3, 0.7
   n = np.arange(256) - 128

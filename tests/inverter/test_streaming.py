@@ -119,6 +119,47 @@ def test_blocks_hold_every_frame_once_between_its_neighbours(
   assert position == num_frames
 
 
+@pytest.mark.parametrize(
+  ("available", "taken"),
+  [
+    (1, 1),
+    (3, 3),
+    (4, 4),
+    (5, 5),
+    (8, 8),
+    (9, 9),
+    (12, 12),
+    (16, 16),
+    (40, 16),
+  ],
+)
+def test_where_neighbours_cost_much_blocks_are_filled_up(available, taken):
+  assert streaming.frames_of_block(available, SIZES, around=10) == taken
+
+
+@pytest.mark.parametrize(
+  ("available", "taken"), [(3, 3), (5, 5), (9, 8), (12, 8), (13, 13), (17, 16)]
+)
+def test_where_neighbours_cost_little_blocks_are_cut_off(available, taken):
+  assert streaming.frames_of_block(available, SIZES, around=1) == taken
+
+
+def test_a_stream_of_segments_needs_the_smallest_blocks_alone():
+  # As a model of segments that overlap by 16 frames gives them.
+  before, after, size = 24, 23, 217
+  chunks = [np.zeros((240, 1), np.float32)] * 30
+  blocks = list(
+    streaming.cut_into_overlapping_blocks(
+      chunks, sizes=(size, 4 * size), before=before, after=after
+    )
+  )
+  assert max(block.num_frames for block in blocks) == size
+  [*_, last] = streaming.cut_into_overlapping_blocks(
+    [np.concatenate(chunks)], sizes=(size, 4 * size), before=before, after=after
+  )
+  assert last.num_frames <= size
+
+
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=10))
 def test_no_more_frames_wait_than_the_smallest_block_and_what_it_sees(lengths):
   given_frames = done = 0

@@ -56,11 +56,21 @@ def test_every_part_comes_back(part):
 
 def test_what_was_saved_before_spacings_is_sampled_as_it_was():
   config = models.to_config(models.SamplingConfig(sampler="ddim", end_time=0.7))
-  del config["spacing"], config["guidance_interval"]
+  del config["spacing"], config["guidance_interval"], config["overlap_frames"]
   sampling = models.from_config(config)
   assert (sampling.sampler, sampling.end_time) == ("ddim", 0.7)
   assert sampling.spacing == "time"  # All there was.
+  assert sampling.overlap_frames == 0
   assert sampling.guidance_interval == (0.0, 1.0)
+
+
+def test_a_standardized_x0_comes_back():
+  mean, deviation = np.float32([-0.5, 0.1]), np.float32([0.2, 0.3])
+  kind = diffusion.parameterization.StandardizedX0(mean, deviation)
+  back = through_json(kind)
+  assert type(back) is type(kind)
+  np.testing.assert_array_equal(back.mean, mean)
+  np.testing.assert_array_equal(back.deviation, deviation)
 
 
 def test_every_float32_comes_back_exactly():

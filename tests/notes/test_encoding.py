@@ -373,6 +373,15 @@ def test_overlapping_segments_are_those_that_start_there():
     assert tokens == alone
 
 
+@pytest.mark.parametrize("end_s", [1.7, 1.78, 1.86, 1.94, 2.0, 2.3])
+def test_a_segment_beyond_the_end_has_what_happens_where_it_overlaps(end_s):
+  notes = Notes.from_columns([0.5, 1.6], [end_s, 1.65], [60, 64], 80)
+  kinds = dict(segment_frames=100, hop_frames=75)
+  [_, tail] = tokenize(notes, num_segments=2, **kinds)
+  assert tail == tokenize(notes, song_frames=175, **kinds)[1]
+  assert tail.count(3 + 1001 + 60) == 2  # It is held, and let go of.
+
+
 def test_a_song_has_as_many_overlapping_segments_as_cover_it():
   for num_frames in (0, 1, 99, 100, 101, 175, 176, 1000):
     count = num_covering(num_frames, segment_frames=100, hop_frames=75)
