@@ -67,8 +67,9 @@ def preconditioning(
     sigma_data: Deviation of a bin that the model is to predict, of the whole.
     num_batches: How many are looked at, by each host the same.
     batch_size: Examples of each of these.
-    given: What another run has measured, whose weights this one begins with; a
-      file as `STATISTICS` in a run's directory. None to measure.
+    given: What another run has measured, whose weights this one begins with: a
+      file as `STATISTICS` in a run's directory, or the config.json of a model
+      directory. None to measure.
 
   Raises:
     ValueError: What was measured before cannot be read.
@@ -78,7 +79,7 @@ def preconditioning(
     if given is None:
       text = _measured(source, spectrogram, num_batches, batch_size)
     else:
-      text = Path(given).read_text("utf-8")
+      text = _of_another(Path(given), sigma_data)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, "utf-8")
@@ -97,6 +98,21 @@ def preconditioning(
       np.float32(sigma_data) * deviation, _SMALLEST_DEVIATION
     ),
   )
+
+
+def _of_another(path: Path, sigma_data: float) -> str:
+  """What `STATISTICS` of another run says, or would say of its model."""
+  text = path.read_text("utf-8")
+  try:
+    part = json.loads(text)["model"]["parameterization"]
+  except (ValueError, KeyError, TypeError):
+    return text
+  if not {"mean", "deviation"} <= part.keys():
+    raise ValueError(
+      f"Expected a model around a mean in {path}, got {part.get('type')}."
+    )
+  deviation = np.asarray(part["deviation"]) / sigma_data
+  return json.dumps({"mean": part["mean"], "deviation": deviation.tolist()})
 
 
 def _measured(source, spectrogram, num_batches, batch_size) -> str:

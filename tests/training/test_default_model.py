@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from music_spectrogram_diffusion import audio, diffusion
+from music_spectrogram_diffusion import audio, diffusion, models
 from music_spectrogram_diffusion.training import default_model, sources
 
 FRAMES = 8
@@ -84,6 +84,32 @@ def test_a_run_may_begin_with_what_another_measured_and_keeps_it(tmp_path):
   for edm in (second, third):
     np.testing.assert_array_equal(edm.mean, first.mean)
     np.testing.assert_array_equal(edm.deviation, first.deviation)
+
+
+def test_a_run_may_begin_with_what_a_model_directory_says(tmp_path):
+  first = default_model.preconditioning(source, tmp_path / "other", CONFIG)
+  model = models.DiffusionModel(
+    network=models.paper_network("tiny"), parameterization=first
+  )
+  given = tmp_path / "config.json"
+  given.write_text(json.dumps({"model": models.to_config(model)}))
+  second = default_model.preconditioning(
+    no_source, tmp_path / "run", CONFIG, given=given
+  )
+  np.testing.assert_allclose(second.mean, first.mean)
+  np.testing.assert_allclose(second.deviation, first.deviation, rtol=1e-6)
+
+
+def test_a_model_without_a_mean_is_no_beginning(tmp_path):
+  model = models.DiffusionModel(network=models.paper_network("tiny"))
+  given = tmp_path / "config.json"
+  given.write_text(json.dumps({"model": models.to_config(model)}))
+  with pytest.raises(
+    ValueError, match="around a mean in .*config.json, got Eps"
+  ):
+    default_model.preconditioning(
+      no_source, tmp_path / "run", CONFIG, given=given
+    )
 
 
 @pytest.mark.parametrize("content", ["{", json.dumps({"mean": [0.0]})])
