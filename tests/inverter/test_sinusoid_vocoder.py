@@ -61,12 +61,12 @@ def test_samples_are_a_hop_for_each_frame_without_its_neighbours(parameters):
 def test_blocks_go_on_from_each_other(parameters):
   before, after = TINY.receptive_frames
   log_mel = music(before + 30 + after)
-  start = TINY.initial_state()
-  whole, end = TINY.invert(parameters, log_mel, start, 30)
+  start, invert = TINY.initial_state(), jax.jit(TINY.invert)
+  whole, end = invert(parameters, log_mel, start, 30)
   state, parts = start, []
   for first, last in ((0, 7), (7, 8), (8, 30)):
     window = log_mel[:, first : last + before + after]
-    part, state = TINY.invert(parameters, window, state, last - first)
+    part, state = invert(parameters, window, state, last - first)
     parts.append(part)
   np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-4)
   turn = np.asarray(state - end)
