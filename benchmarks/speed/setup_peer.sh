@@ -11,5 +11,7 @@ $pip ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
   "torch==${TORCH_VERSION:-2.13.0}"
 $pip 'diffusers==0.27.2' 'transformers==4.38.2' 'huggingface_hub==0.23.5' \
   'numpy>=2,<3'
-"$venv/bin/python" -c 'from diffusers.pipelines.deprecated.spectrogram_diffusion import SpectrogramNotesEncoder'
+"$venv/bin/python" -c \
+  'from diffusers.pipelines.deprecated import spectrogram_diffusion as peer
+peer.SpectrogramNotesEncoder'
 echo "The peer is ready: $venv/bin/python"
