@@ -77,6 +77,26 @@ def test_discriminators_come_on_top_of_the_fast_inverter(recordings):
   assert made.weights == inverter.LossWeights(1.0, 100.0, 1.0)
 
 
+def test_a_run_goes_on_from_the_embedded_inverter(recordings):
+  load(
+    "fast",
+    "folder",
+    AUDIO_DIR=str(recordings),
+    MODEL_DIR="unused",
+    INITIAL_MODEL="default",
+  )
+  made = learner()
+  initial = gin.query_parameter("run.train_model.initial_model")
+  initial = initial.scoped_configurable_fn()
+  description, parameters = initial.load()
+  assert description == made.describe()
+  state = jax.eval_shape(made.initial_state, jax.random.key(0))
+  fitted = initial.fitted(parameters, state.average)
+  np.testing.assert_array_equal(
+    fitted["head"]["bias"], parameters["head"]["bias"]
+  )
+
+
 @pytest.mark.parametrize("name", ["soundfont", "prepared", "synthesised"])
 def test_audio_of_other_kinds_resolves(name):
   if name == "prepared":

@@ -57,6 +57,8 @@ def rendered_audio(
   clip_frames: int,
   spectrogram: audio.SpectrogramConfig,
   soundfont: str | os.PathLike | None = None,
+  midi: str | os.PathLike | None = None,
+  midi_share: float = 0.2,
   gain_db: tuple[float, float] = (0.0, 0.0),
   num_workers: int = 2,
   clips_per_piece: int = 8,
@@ -71,13 +73,19 @@ def rendered_audio(
     clip_frames: Length of a clip, in frames.
     spectrogram: Gives the sample rate and the length of a frame.
     soundfont: The soundfont; None for the one of this machine.
+    midi: Folder of the MIDI files of songs; None for no songs.
+    midi_share: Of the pieces, how many are excerpts of songs.
     gain_db: Range that the level of each clip is changed by, at random.
     num_workers: Processes; with 0, this one.
     clips_per_piece: Clips that are cut out of each piece.
+
+  Raises:
+    ValueError: There is no soundfont, or it cannot be played; or no MIDI file.
   """
   return data.LiveWindows(
     soundfont or data.find_soundfont(),
     data.ClipCutter(spectrogram, clip_frames, gain_db),
+    pieces=data.with_songs(midi, midi_share),
     batch_size=batch_size,
     seed=seed,
     host_index=host_index,

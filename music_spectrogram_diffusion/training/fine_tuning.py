@@ -27,6 +27,7 @@ class InitialModel:
     find: Gives the model directory of a name or a path:
       `checkpoints.find_model`.
     read: Reads a model directory, as `checkpoints.load_model_directory` does.
+    part: What of the directory's config the weights are of.
     fresh: Beginnings of names, such as `continuous_encoder`, of what starts
       anew all the same.
   """
@@ -34,6 +35,7 @@ class InitialModel:
   path: str | os.PathLike | None
   find: Callable[[str | os.PathLike], Path]
   read: Callable[[Path], tuple[Mapping[str, Any], Parameters]]
+  part: str = "model"
   fresh: Sequence[str] = ()
 
   def load(self) -> tuple[Mapping[str, Any], Parameters]:
@@ -47,7 +49,7 @@ class InitialModel:
       found = restoring.restore_average(layout.checkpoints(self.path))
       return json.loads(text), found
     config, found = self.read(self.find(self.path))
-    return config.get("model", {}), found
+    return config.get(self.part, {}), found
 
   def fitted(
     self, parameters: Parameters, expected: Parameters
