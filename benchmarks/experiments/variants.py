@@ -23,7 +23,6 @@ _TOKENS = (
   "models.aligned_network.relative_time = False",
 )
 _NO_BIAS = "models.aligned_network.relative_time = False"
-_ROTARY = "models.aligned_network.rotary_time = True"
 _RANDOM = "learners.ModelLearner.initialize = @learners.fresh_parameters"
 _SOME = "learners.ModelLearner.initialize = @alternatives.partly_harmonic_init"
 _LOG_NORMAL = "models.Objective.times = @alternatives.log_normal_times"
@@ -84,8 +83,6 @@ VARIANTS = (
   Variant("L2 of x0", "loss", _x0_loss("l2")),
   Variant("sigma_data 1", "sigma_data", _sigma_data(1.0)),
   Variant("sigma_data 0.2", "sigma_data", _sigma_data(0.2)),
-  Variant("rotary times beside the bias", "rotary", (_ROTARY,)),
-  Variant("rotary times, no bias", "rotary", (_ROTARY, _NO_BIAS)),
   Variant("1 velocity bin", "velocity", _velocity_bins(1)),
   Variant(
     "no context", "context", ("models.aligned_network.num_context_layers = 0",)

@@ -30,8 +30,6 @@ class NetworkConfig:
       None reads token by token.
     relative_time: Whether cross-attention knows how frames and notes lie in
       time; needs `max_notes`.
-    rotary_time: Whether the decoder's queries and keys are rotated by their
-      time, as `layers.rotate` does; needs `max_notes`.
     scale_logits: Whether attention logits are divided by the root of
       `head_dim`.
     autoregressive: Whether frames are predicted one after the other: no context
@@ -55,7 +53,6 @@ class NetworkConfig:
   dropout_rate: float = 0.1
   max_notes: int | None = None
   relative_time: bool = False
-  rotary_time: bool = False
   scale_logits: bool = False
   autoregressive: bool = False
   dtype: str = "float32"
@@ -69,10 +66,6 @@ class NetworkConfig:
     if self.relative_time and self.max_notes is None:
       raise ValueError(
         "relative_time needs a note list: set max_notes, for example to 256."
-      )
-    if self.rotary_time and self.max_notes is None:
-      raise ValueError(
-        "rotary_time needs a note list: set max_notes, for example to 256."
       )
     if self.autoregressive and (self.has_context or self.max_notes is not None):
       raise ValueError(

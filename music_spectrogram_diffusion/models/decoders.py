@@ -5,7 +5,7 @@ import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from music_spectrogram_diffusion.models import encoders, layers, rematerialization
+from music_spectrogram_diffusion.models import layers, rematerialization
 from music_spectrogram_diffusion.models.configs import NetworkConfig
 
 MAX_NOISE_TIME = 20_000.0
@@ -47,8 +47,6 @@ class DecoderLayer(nn.Module):
     condition: Float[Array, "batch cond_dim"] | None = None,
     self_mask: Bool[Array, "1 frames past"] | None = None,
     deterministic: bool = True,
-    frame_times: Float[Array, "1 frames"] | None = None,
-    key_times: Float[Array, "batch keys"] | None = None,
   ) -> Float[Array, "batch frames emb_dim"]:
     """Decodes; without a `condition` there is no FiLM."""
     config = self.config
@@ -85,24 +83,13 @@ class DecoderLayer(nn.Module):
     normed = norm("pre_self_attention_layer_norm")(x)
     normed = film(normed, "FiLMLayer_0")
     attended = self_attention(
-      normed,
-      normed,
-      self_mask,
-      query_times=frame_times,
-      key_times=frame_times,
-      deterministic=deterministic,
+      normed, normed, self_mask, deterministic=deterministic
     )
     x = x + dropout(attended, deterministic)
 
     normed = norm("pre_cross_attention_layer_norm")(x)
     attended = cross_attention(
-      normed,
-      keys,
-      mask[:, None],
-      bias,
-      query_times=frame_times,
-      key_times=key_times,
-      deterministic=deterministic,
+      normed, keys, mask[:, None], bias, deterministic=deterministic
     )
     x = x + dropout(attended, deterministic)
 
@@ -133,7 +120,6 @@ class Decoder(nn.Module):
     keys: Float[Array, "batch keys emb_dim"],
     mask: Bool[Array, "batch keys"],
     bias: Float[Array, "layers batch heads frames keys"] | None = None,
-    key_times: Float[Array, "batch keys"] | None = None,
     *,
     deterministic: bool,
   ) -> Float[Array, "batch frames outputs"]:
@@ -145,8 +131,6 @@ class Decoder(nn.Module):
       keys: Encoded notes and context.
       mask: Which of them are valid.
       bias: Added to the logits of the cross-attention, by layer.
-      key_times: When the keys are, in seconds from the segment's start; None
-        where attention does not rotate.
       deterministic: Whether dropout is off.
 
     Returns:
@@ -168,9 +152,6 @@ class Decoder(nn.Module):
       config.segment_frames, config.emb_dim, config.dtype, name="Embed_0"
     )(jnp.arange(inputs.shape[1]))
     x = dropout(x, deterministic)
-    frame_times = None
-    if key_times is not None:
-      frame_times = jnp.asarray(encoders.frame_seconds(inputs.shape[1]))[None]
     layer = rematerialization.rematerialized(DecoderLayer, config.remat)
     for i in range(config.num_decoder_layers):
       x = layer(config, name=f"layers_{i}")(
@@ -181,8 +162,6 @@ class Decoder(nn.Module):
         condition,
         None,
         deterministic,
-        frame_times,
-        key_times,
       )
     return _project_out(
       x, self.num_outputs * inputs.shape[-1], dropout, deterministic

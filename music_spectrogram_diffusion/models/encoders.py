@@ -164,11 +164,6 @@ class ContinuousEncoder(EncoderStack):
     return self.stack(x, valid, deterministic)
 
 
-def frame_seconds(num_frames: int) -> Float[np.ndarray, " frames"]:
-  """Centre of a segment's frames, in seconds from its start."""
-  return np.float32(0.01 * frame_times(num_frames))
-
-
 def frame_times(num_frames: int) -> Int[np.ndarray, " frames"]:
   """Centres of a segment's frames, in steps of 10 ms from its start.
 

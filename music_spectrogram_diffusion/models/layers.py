@@ -18,9 +18,6 @@ import numpy as np
 
 from music_spectrogram_diffusion.models import attention
 
-_SHORTEST_PERIOD, _LONGEST_PERIOD = 0.1, 40.0
-"""Of rotations, in seconds."""
-
 _fan_in = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
@@ -109,8 +106,6 @@ class Attention(nn.Module):
     mask: Bool[Array, "#batch #queries attended"] | None = None,
     bias: Float[Array, "batch heads queries attended"] | None = None,
     *,
-    query_times: Float[Array, "#batch queries"] | None = None,
-    key_times: Float[Array, "#batch attended"] | None = None,
     deterministic: bool,
   ) -> Float[Array, "batch queries emb_dim"]:
     """Attends from every query to the keys that `mask` admits.
@@ -120,8 +115,6 @@ class Attention(nn.Module):
       keys: What is attended to, as keys and as values.
       mask: True where a query may attend to a key; None admits all.
       bias: Added to the logits.
-      query_times: By which queries are rotated, in seconds; None for not.
-      key_times: By which keys are rotated; given if `query_times` are.
       deterministic: Whether dropout is off.
 
     Returns:
@@ -135,8 +128,6 @@ class Attention(nn.Module):
 
     query = self._heads(queries, "query", query_init)
     key, value = self._keys_and_values(keys)
-    if query_times is not None:
-      query, key = rotate(query, query_times), rotate(key, key_times)
     if self.dropout_rate > 0.0 and not deterministic:
       # A key is dropped for all queries of a head: so may its value be.
       ones = jnp.ones((*value.shape[:1], self.num_heads, 1, value.shape[1]))
@@ -290,29 +281,6 @@ def sinusoids(
   frequencies = np.exp(-math.log(max_timescale) * index / (half - 1))
   angles = positions[..., None] * frequencies
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-
-def rotate(
-  x: Float[Array, "batch length heads head_dim"],
-  times: Float[Array, "#batch length"],
-) -> Float[Array, "batch length heads head_dim"]:
-  """Rotates pairs of channels by times, so that products know differences.
-
-  Su et al. 2021, https://arxiv.org/abs/2104.09864, with times in place of
-  indices, and periods from 0.1 to 40 seconds.
-
-  Args:
-    x: Queries or keys.
-    times: When they are, in seconds.
-  """
-  half = x.shape[-1] // 2
-  periods = np.geomspace(_SHORTEST_PERIOD, _LONGEST_PERIOD, half)
-  angles = times[..., None, None] * np.float32(2 * np.pi / periods)
-  cosine, sine = jnp.cos(angles), jnp.sin(angles)
-  first, second = jnp.split(x, 2, axis=-1)
-  return jnp.concatenate(
-    [first * cosine - second * sine, first * sine + second * cosine], axis=-1
-  ).astype(x.dtype)
 
 
 def permuted_sinusoids(

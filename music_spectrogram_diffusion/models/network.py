@@ -23,15 +23,12 @@ class Conditioning:
     mask: Which of them are valid.
     null: Which of them stay valid when there is no condition.
     bias: Added to the logits of the cross-attention; None for none.
-    times: When they are, in seconds from the segment's start; None where
-      attention does not rotate.
   """
 
   keys: Float[Array, "batch keys emb_dim"]
   mask: Bool[Array, "batch keys"]
   null: Bool[Array, " keys"]
   bias: Float[Array, "layers batch heads frames keys"] | None = None
-  times: Float[Array, "batch keys"] | None = None
 
   def unconditional(self) -> "Conditioning":
     """The same without notes and context, for classifier-free guidance."""
@@ -43,9 +40,6 @@ class Conditioning:
       keys=jnp.repeat(self.keys, times, axis=0),
       mask=jnp.repeat(self.mask, times, axis=0),
       bias=None if self.bias is None else jnp.repeat(self.bias, times, axis=1),
-      times=None
-      if self.times is None
-      else jnp.repeat(self.times, times, axis=0),
     )
 
   def concatenate(self, other: "Conditioning") -> "Conditioning":
@@ -58,7 +52,6 @@ class Conditioning:
       keys=join(0)(self.keys, other.keys),
       mask=join(0)(self.mask, other.mask),
       bias=jax.tree.map(join(1), self.bias, other.bias),
-      times=jax.tree.map(join(0), self.times, other.times),
     )
 
 
@@ -212,19 +205,7 @@ class Network(nn.Module):
       buckets = note_list.relative_time_buckets(listed, times)
       num_context = context.shape[1] if config.has_context else 0
       bias = self.relative_time_bias(buckets, num_context=num_context)
-    key_times = None
-    if config.rotary_time:
-      # The null note is at the segment's start.
-      steps = jnp.pad(listed.onset, ((0, 0), (1, 0)))
-      if config.has_context:
-        num_frames = context.shape[1]
-        first = 2 * context_mask.sum(1, keepdims=True, dtype=jnp.int32)
-        before = encoders.frame_times(num_frames).astype(np.int32) - first
-        steps = jnp.concatenate([steps, before], axis=1)
-      key_times = 0.01 * steps.astype(jnp.float32)
-    return Conditioning(
-      keys=keys, mask=mask, null=null, bias=bias, times=key_times
-    )
+    return Conditioning(keys=keys, mask=mask, null=null, bias=bias)
 
   def decode(
     self,
@@ -241,7 +222,6 @@ class Network(nn.Module):
       conditioning.keys,
       conditioning.mask,
       conditioning.bias,
-      conditioning.times,
       deterministic=deterministic,
     )
 

@@ -18,12 +18,7 @@ from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
-from music_spectrogram_diffusion.models import (
-  attention,
-  decoders,
-  encoders,
-  layers,
-)
+from music_spectrogram_diffusion.models import attention, decoders, layers
 from music_spectrogram_diffusion.models.configs import NetworkConfig
 from music_spectrogram_diffusion.models.network import Conditioning
 
@@ -85,8 +80,6 @@ def prepare(
   def cross_attention(i):
     weights = kernels[f"layers_{i}"][decoders.CROSS_ATTENTION]
     key = _dense(conditioning.keys, weights["key"])
-    if conditioning.times is not None:
-      key = _rotated(key, conditioning.times, config)
     value = _dense(conditioning.keys, weights["value"])
     bias = valid
     if conditioning.bias is not None:
@@ -157,7 +150,6 @@ def decode(
   """
   parameters = prepared.parameters
   batch, frames, _ = inputs.shape
-  times = jnp.asarray(encoders.frame_seconds(frames))[None]
   x = _dense(inputs, parameters["continuous_inputs_projection"])
   x = x + parameters["Embed_0"]["embedding"][:frames]
   for i, cross in enumerate(prepared.cross):
@@ -166,12 +158,8 @@ def decode(
     normed = layers.film(normed, films[i][0])
     weights = layer["self_attention"]
     query, key, value = (
-      _dense(normed, weights[name]) for name in ("query", "key", "value")
-    )
-    if config.rotary_time:
-      query, key = (_rotated(x, times, config) for x in (query, key))
-    query, key, value = (
-      _heads_first(x, config) for x in (query, key, value)
+      _heads_first(_dense(normed, weights[name]), config)
+      for name in ("query", "key", "value")
     )
     x = x + _attended(config, weights, query, key, value)
 
@@ -179,10 +167,7 @@ def decode(
     heard, unheard = x[:batch], x[-batch:]
     normed = _norm(heard, layer["pre_cross_attention_layer_norm"])
     weights = layer[decoders.CROSS_ATTENTION]
-    query = _dense(normed, weights["query"])
-    if config.rotary_time:
-      query = _rotated(query, times, config)
-    query = _heads_first(query, config)
+    query = _heads_first(_dense(normed, weights["query"]), config)
     x = heard + _attended(
       config, weights, query, cross.key, cross.value, cross.bias
     )
@@ -213,11 +198,6 @@ def _dense(x: Array, weights: Tree) -> Array:
 
 def _norm(x: Array, weights: Tree) -> Array:
   return layers.rms_norm(x, weights["scale"])
-
-
-def _rotated(x: Array, times: Array, config: NetworkConfig) -> Array:
-  heads = x.reshape(*x.shape[:-1], config.num_heads, config.head_dim)
-  return layers.rotate(heads, times).reshape(x.shape)
 
 
 def _heads_first(x: Array, config: NetworkConfig) -> Array:

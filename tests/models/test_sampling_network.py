@@ -27,7 +27,7 @@ def without_context(tiny):
 
 @pytest.fixture(
   scope="module",
-  params=["paper", "paper without context", "aligned", "no relative time", "rotary"],
+  params=["paper", "paper without context", "aligned", "no relative time"],
 )
 def case(request, paper, aligned):
   """A model and its parameters."""
@@ -38,7 +38,6 @@ def case(request, paper, aligned):
     "paper without context": without_context(paper),
     "aligned": (aligned.model, aligned.parameters),
     "no relative time": (changed(aligned, relative_time=False), parameters),
-    "rotary": (changed(aligned, rotary_time=True), aligned.parameters),
   }[request.param]
 
 
