@@ -52,6 +52,13 @@ def _log_normal(mean: float) -> tuple[str, ...]:
   return (_LOG_NORMAL, f"alternatives.log_normal_times.mean = {mean}")
 
 
+def _muon(gain: float) -> tuple[str, ...]:
+  return (
+    "OPTIMIZER = @optimizers.muon()",
+    f"optimizers.muon.gain = {gain}",
+  )
+
+
 def _x0_loss(distance: str) -> tuple[str, ...]:
   return (
     "models.Objective.loss = @losses.x0_loss",
@@ -83,6 +90,8 @@ VARIANTS = (
   Variant("L2 of x0", "loss", _x0_loss("l2")),
   Variant("sigma_data 1", "sigma_data", _sigma_data(1.0)),
   Variant("sigma_data 0.2", "sigma_data", _sigma_data(0.2)),
+  Variant("Muon", "optimizer", _muon(1.0)),
+  Variant("Muon, 4 times the rate", "optimizer", _muon(4.0)),
   Variant("1 velocity bin", "velocity", _velocity_bins(1)),
   Variant(
     "no context", "context", ("models.aligned_network.num_context_layers = 0",)

@@ -1,11 +1,19 @@
 """Optimizers and learning rates."""
 
+from collections.abc import Callable
+import re
 from typing import Any
 
 from flax import traverse_util
+import jax
 from jax import numpy as jnp
 from jaxtyping import Array, Float, Int
 import optax
+
+_ADAM_RMS = 0.2
+"""Root mean square of Adam's updates, at a learning rate of 1."""
+
+_INNER = re.compile("attention|mlp", re.IGNORECASE)
 
 
 def warm_up_then_decay(
@@ -129,6 +137,70 @@ def adamw(
       b2=b2,
       weight_decay=weight_decay,
       mask=is_weight_matrix,
+    ),
+  )
+
+
+def is_inner_matrix(parameters: dict[str, Any]) -> dict[str, Any]:
+  """Marks the matrices of attention and MLPs, which `muon` is for."""
+  return traverse_util.path_aware_map(
+    lambda path, _: path[-1] == "kernel"
+    and any(_INNER.search(name) for name in path),
+    parameters,
+  )
+
+
+def muon(
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  is_inner: Callable[[dict[str, Any]], dict[str, Any]] = is_inner_matrix,
+  gain: float = 1.0,
+  momentum: float = 0.95,
+  b1: float = 0.9,
+  b2: float = 0.98,
+  weight_decay: float = 0.0,
+  clip_norm: float = 1.0,
+) -> optax.GradientTransformation:
+  """Muon for matrices inside the network, NAdam for all other parameters.
+
+  Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/: an update is
+  the momentum with all its singular values brought to 1. Its size is that of
+  Adam's updates, as in Liu et al. 2025, https://arxiv.org/abs/2502.16982,
+  section 2.2, so that both have the same learning rate. NAdam (Dozat 2016) is
+  Adam with Nesterov's momentum, as Muon's is here.
+
+  Args:
+    learning_rate: Of both.
+    is_inner: Marks the parameters that are Muon's, all of them matrices.
+    gain: Muon's rate over NAdam's.
+    momentum: Of Muon.
+    b1: Of NAdam.
+    b2: Of NAdam.
+    weight_decay: Of Muon's matrices.
+    clip_norm: Largest norm of the gradient.
+  """
+
+  def rate(step: Int[Array, ""] | int) -> Float[Array, ""] | float:
+    now = learning_rate(step) if callable(learning_rate) else learning_rate
+    return gain * now
+
+  def dimensions(parameters: dict[str, Any]) -> dict[str, Any]:
+    matrix = optax.contrib.MuonDimensionNumbers(0, 1)
+    return jax.tree.map(
+      lambda inner: matrix if inner else None, is_inner(parameters)
+    )
+
+  return optax.chain(
+    optax.clip_by_global_norm(clip_norm),
+    optax.contrib.muon(
+      rate,
+      beta=momentum,
+      weight_decay=weight_decay,
+      adam_b1=b1,
+      adam_b2=b2,
+      adam_learning_rate=learning_rate,
+      muon_weight_dimension_numbers=dimensions,
+      consistent_rms=_ADAM_RMS,
     ),
   )
 

@@ -1,10 +1,11 @@
+from flax import traverse_util
 import jax
 from jax import numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from music_spectrogram_diffusion.training import optimizers
+from music_spectrogram_diffusion.training import fine_tuning, optimizers
 
 
 @pytest.fixture(autouse=True)
@@ -293,3 +294,74 @@ def test_an_optimizer_takes_a_schedule():
     parameters = optax.apply_updates(parameters, updates)
     sizes.append(-float(updates["kernel"][0, 0]))
   np.testing.assert_allclose(sizes, [0.25, 0.5, 0.75, 1.0, 1.0], rtol=1e-4)
+
+
+@pytest.fixture
+def network():
+  """Parameters named like a network's, and a gradient of them."""
+  shapes = {
+    ("layers_0", "MultiHeadDotProductAttention_0", "out", "kernel"): (32, 16),
+    ("layers_0", "mlp", "wo", "kernel"): (16, 16),
+    ("layers_0", "mlp", "norm", "scale"): (16,),
+    ("layers_0", "FiLMLayer_0", "DenseGeneral_0", "kernel"): (16, 32),
+    ("pitch_embedder", "embedding"): (128, 16),
+  }
+  draw = np.random.default_rng(0)
+  values = {path: draw.normal(size=shape) for path, shape in shapes.items()}
+  gradient = {path: draw.normal(size=shape) for path, shape in shapes.items()}
+  return tuple(
+    traverse_util.unflatten_dict(
+      {path: jnp.asarray(value, jnp.float32) for path, value in flat.items()}
+    )
+    for flat in (values, gradient)
+  )
+
+
+def first_update(optimizer, network):
+  parameters, gradient = network
+  updates, _ = optimizer.update(
+    gradient, optimizer.init(parameters), parameters
+  )
+  return traverse_util.flatten_dict(updates, sep="/")
+
+
+def test_muon_moves_inner_matrices_in_all_directions_alike(network):
+  moved = first_update(optimizers.muon(1e-2), network)
+  for name in (
+    "layers_0/MultiHeadDotProductAttention_0/out/kernel",
+    "layers_0/mlp/wo/kernel",
+  ):
+    values = np.linalg.svd(moved[name], compute_uv=False)
+    assert values.max() < 2.0 * values.min()
+    size = np.sqrt(np.mean(np.square(moved[name])))
+    np.testing.assert_allclose(size, 0.2 * 1e-2, rtol=0.2)
+
+
+def test_muon_moves_all_else_as_nadam_does(network):
+  moved = first_update(optimizers.muon(1e-2, clip_norm=1e3), network)
+  expected = first_update(optax.nadam(1e-2, b2=0.98), network)
+  for name in (
+    "layers_0/mlp/norm/scale",
+    "layers_0/FiLMLayer_0/DenseGeneral_0/kernel",
+    "pitch_embedder/embedding",
+  ):
+    np.testing.assert_allclose(moved[name], expected[name], rtol=1e-4)
+
+
+def test_the_rate_of_muon_follows_its_schedule_and_its_gain(network):
+  plain = first_update(optimizers.muon(1e-2), network)
+  schedule = optimizers.constant(1e-2)
+  moved = first_update(optimizers.muon(schedule, gain=3.0), network)
+  ratio = {
+    name: float(jnp.abs(moved[name]).sum() / jnp.abs(plain[name]).sum())
+    for name in moved
+  }
+  assert ratio.pop("layers_0/mlp/wo/kernel") == pytest.approx(3.0)
+  assert ratio["pitch_embedder/embedding"] == pytest.approx(1.0)
+
+
+def test_what_is_frozen_stays_under_muon(network):
+  optimizer = fine_tuning.frozen(optimizers.muon(1e-2), ["layers_0/mlp"])
+  moved = first_update(optimizer, network)
+  assert not np.any(moved["layers_0/mlp/wo/kernel"])
+  assert np.all(moved["layers_0/FiLMLayer_0/DenseGeneral_0/kernel"])
