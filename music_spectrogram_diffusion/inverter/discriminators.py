@@ -267,13 +267,20 @@ class GroupedConv(nn.Module):
     after = (shorter + taps - 1) * _STRIDE - time - before
     x = jnp.pad(x, ((0, 0), (before, after), (0, 0)))
     x = x.reshape(batch, shorter + taps - 1, _STRIDE, self.groups, width)
-    seen = jnp.stack([x[:, i : i + shorter] for i in range(taps)], axis=2)
+    # Groups come first, where products are fast and little has to be moved.
+    x = x.transpose(3, 0, 1, 2, 4).reshape(
+      self.groups, batch, shorter + taps - 1, _STRIDE * width
+    )
+    seen = jnp.concatenate([x[:, :, i : i + shorter] for i in range(taps)], -1)
 
     kernel = jnp.pad(
       kernel, ((0, taps * _STRIDE - _STRIDED_KERNEL), (0, 0), (0, 0))
     )
-    kernel = kernel.reshape(taps, _STRIDE, width, self.groups, -1)
-    y = jnp.einsum("btksgi,ksigo->btgo", seen, kernel)
+    kernel = kernel.reshape(taps * _STRIDE * width, self.groups, -1)
+    y = jnp.matmul(
+      seen.reshape(self.groups, batch * shorter, -1), kernel.swapaxes(0, 1)
+    )
+    y = y.reshape(self.groups, batch, shorter, -1).transpose(1, 2, 0, 3)
     return y.reshape(batch, shorter, self.features) + bias
 
 
