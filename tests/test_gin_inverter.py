@@ -108,6 +108,13 @@ def test_audio_of_other_kinds_resolves(name):
   assert callable(source.scoped_configurable_fn)
 
 
+def test_a_folder_without_songs_to_play_is_named(tmp_path):
+  load("fast", "soundfont", MODEL_DIR="unused", MIDI=str(tmp_path))
+  source = gin.query_parameter("run.train_model.train_source")
+  with pytest.raises(ValueError, match=rf"MIDI.* in {tmp_path}"):
+    source.scoped_configurable_fn()(batch_size=1)
+
+
 def test_the_verb_trains_an_inverter_and_goes_on(recordings, tmp_path):
   def spec_diff(*arguments):
     result = typer.testing.CliRunner().invoke(

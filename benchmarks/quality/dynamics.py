@@ -11,6 +11,9 @@ _HOP_S = 0.01
 
 # Quieter than this below the loudest frame counts as this quiet.
 _RANGE_DB = 60.0
+# How long a level is measured beside a join.
+_BESIDE_S = 0.4
+
 _SILENCE = 1e-10  # Power of what is silent: -100 dB of full scale.
 
 
@@ -45,6 +48,20 @@ class Level:
 
   difference_db: float
   envelope: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+  """How loud a note is that is held over joins, beside the soundfont.
+
+  Attributes:
+    error_db: Mean absolute difference of the levels of its frames.
+    step_db: By how much it rises or falls from before a join to after it, more
+      than the soundfont's does; mean over joins.
+  """
+
+  error_db: float
+  step_db: float
 
 
 def measure_figure(
@@ -90,6 +107,41 @@ def measure_level(
   return Level(
     difference_db=float(np.diff(_to_db(np.array(powers[::-1])))[0]),
     envelope=correlation(*(level[:num_frames] for level in levels)),
+  )
+
+
+def measure_held(
+  samples: Float[np.ndarray, " samples"],
+  reference: Float[np.ndarray, " samples"],
+  sample_rate: int,
+  *,
+  duration_s: float,
+  joins_s: Sequence[float],
+  reach_s: float,
+) -> Held:
+  """Compares a held note with the soundfont's, frame by frame.
+
+  Args:
+    samples: How it is played.
+    reference: How the soundfont plays it.
+    sample_rate: Of both.
+    duration_s: How long it is held, from the beginning.
+    joins_s: Where segments are joined, in seconds.
+    reach_s: How far a join reaches to both sides, in seconds.
+  """
+  levels = [frame_levels_db(x, sample_rate) for x in (samples, reference)]
+  over = np.subtract(*(x[: round(duration_s / _HOP_S)] for x in levels))
+  per_frame, beside = round(_FRAME_S / _HOP_S), round(_BESIDE_S / _HOP_S)
+  steps = []
+  for join in joins_s:
+    before = round((join - reach_s) / _HOP_S) - per_frame
+    after = round((join + reach_s) / _HOP_S)
+    if before >= beside and after + beside <= len(over):
+      level_before = over[before - beside : before].mean()
+      steps.append(over[after : after + beside].mean() - level_before)
+  return Held(
+    error_db=float(np.abs(over).mean()),
+    step_db=float(np.abs(steps).mean()) if steps else float("nan"),
   )
 
 

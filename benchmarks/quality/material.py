@@ -17,6 +17,10 @@ VELOCITIES = (56, 104, 24, 120, 40, 88, 72)
 _FIGURE_SPACING_S = 0.58
 _FIGURE_LENGTH_S = 0.38
 
+# Over the first join, with room on both sides.
+_HELD_LENGTH_S = 9.0
+_HELD_VELOCITY = 88
+
 # Where an instrument is at home, of those that do not play middle C.
 _MIDDLE_C = 60
 _FIGURE_PITCHES = {
@@ -51,12 +55,14 @@ class Material:
       is there as it is.
     drums: Excerpts with their drums alone.
     figures: {instrument: one note at many velocities}.
+    held: {instrument: a note that is held over a join}.
   """
 
   pieces: Sequence[renderings.Piece]
   solos: dict[str, list[renderings.Piece]]
   drums: Sequence[renderings.Piece]
   figures: dict[str, renderings.Piece]
+  held: dict[str, renderings.Piece]
 
   @property
   def transcribed(self) -> dict[str, renderings.Piece]:
@@ -67,7 +73,7 @@ class Material:
   @property
   def played(self) -> dict[str, renderings.Piece]:
     """{name: what has to be played}, each once."""
-    rest = [*self.drums, *self.figures.values()]
+    rest = [*self.drums, *self.figures.values(), *self.held.values()]
     return self.transcribed | {piece.name: piece for piece in rest}
 
 
@@ -84,7 +90,8 @@ def make_material(
     pieces: The excerpts.
     renderer: The soundfont.
     config: The features.
-    num_figures: How many, spread over the instruments; None for all.
+    num_figures: How many, and how many held notes, spread over the
+      instruments; None for all.
   """
 
   def part(piece, name, mask):
@@ -115,16 +122,25 @@ def make_material(
     for piece in pieces
     if piece.notes.is_drum.sum() >= _LEAST_NOTES
   ]
-  figures = {
-    name: renderings.play_soundfont(
-      f"figure-{name.lower().replace(' ', '-').replace('/', '-')}",
-      figure,
-      renderer,
-      config,
-    )
-    for name, figure in choose(list(figure_notes().items()), num_figures)
-  }
-  return Material(pieces, solos, drums, figures)
+
+  def play(kind, music):
+    return {
+      name: renderings.play_soundfont(
+        f"{kind}-{name.lower().replace(' ', '-').replace('/', '-')}",
+        piece,
+        renderer,
+        config,
+      )
+      for name, piece in choose(list(music.items()), num_figures)
+    }
+
+  return Material(
+    pieces,
+    solos,
+    drums,
+    figures=play("figure", figure_notes()),
+    held=play("held", held_notes()),
+  )
 
 
 def figure_notes() -> dict[str, notes.Notes]:
@@ -142,6 +158,20 @@ def figure_notes() -> dict[str, notes.Notes]:
     for name, drum in _FIGURE_DRUMS.items()
   }
   return pitched | drums
+
+
+def held_notes() -> dict[str, notes.Notes]:
+  """{instrument: a note held over a join}: all classes that models know."""
+  return {
+    name: notes.Notes.from_columns(
+      [0.0],
+      [_HELD_LENGTH_S],
+      _FIGURE_PITCHES.get(program, _MIDDLE_C),
+      [_HELD_VELOCITY],
+      program,
+    )
+    for name, program in notes.SLAKH_CLASSES.items()
+  }
 
 
 def choose(items: Sequence, number: int | None) -> list:

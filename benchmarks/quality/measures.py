@@ -25,6 +25,7 @@ class Measures:
     solos: {family: notes of the family alone}.
     drums: {piece: onsets of its drums alone}.
     dynamics: {instrument: levels of its figure}.
+    held: {instrument: level of a note held over a join}.
     levels: {piece: loudness}.
     joins: Rank of the change at each join, over all pieces.
     soundfont_joins: The same of the soundfont's audio, at the same places.
@@ -35,6 +36,7 @@ class Measures:
   solos: dict[str, scores.Counts]
   drums: dict[str, drums.OnsetScore]
   dynamics: dict[str, dynamics.Dynamics]
+  held: dict[str, dynamics.Held]
   levels: dict[str, dynamics.Level]
   joins: list[float]
   soundfont_joins: list[float]
@@ -108,6 +110,17 @@ def measure(
         rate,
       )
       for name, piece in played.figures.items()
+    },
+    held={
+      name: dynamics.measure_held(
+        samples[piece.name],
+        piece.samples,
+        rate,
+        duration_s=piece.notes.duration_s,
+        joins_s=places.middles(len(piece.log_mel)) / config.frame_rate,
+        reach_s=places.reach / config.frame_rate,
+      )
+      for name, piece in played.held.items()
     },
     levels={
       piece.name: dynamics.measure_level(

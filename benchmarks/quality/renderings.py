@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import hashlib
 import pathlib
+import re
 
 import jax
 from jaxtyping import Float32
@@ -130,7 +131,8 @@ def play_model(
 def parse_settings(text: str) -> dict:
   """Reads "steps=6,guidance=1.5" as keyword arguments of the synthesizer."""
   settings = {}
-  for assignment in filter(None, text.split(",")):
+  # At commas that are not within parentheses.
+  for assignment in filter(None, re.split(r",(?![^(]*\))", text)):
     name, _, value = assignment.partition("=")
     try:
       settings[name] = ast.literal_eval(value)

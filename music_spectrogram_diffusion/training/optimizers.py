@@ -144,8 +144,9 @@ def adamw(
 def is_inner_matrix(parameters: dict[str, Any]) -> dict[str, Any]:
   """Marks the matrices of attention and MLPs, which `muon` is for."""
   return traverse_util.path_aware_map(
-    lambda path, _: path[-1] == "kernel"
-    and any(_INNER.search(name) for name in path),
+    lambda path, _: (
+      path[-1] == "kernel" and any(_INNER.search(name) for name in path)
+    ),
     parameters,
   )
 

@@ -132,6 +132,28 @@ def test_half_the_amplitude_is_six_decibels_less_with_the_same_envelope():
   assert level.envelope == pytest.approx(1.0, abs=1e-3)
 
 
+def _held(gain_db):
+  """Measures a decaying tone of 9 s that is played with a changing gain."""
+  time = np.arange(10 * _RATE) / _RATE
+  tone = np.where(time < 9, np.exp(-time / 3), 0) * np.sin(2764.6 * time)
+  played = tone * 10 ** (gain_db(time) / 20)
+  return dynamics.measure_held(
+    played, tone, _RATE, duration_s=9.0, joins_s=[5.0, 9.6], reach_s=0.2
+  )
+
+
+def test_a_held_note_that_steps_at_a_join_is_told_by_how_much():
+  result = _held(lambda time: np.where(time < 5, 0.0, 6.0))
+  assert result.step_db == pytest.approx(6.0, abs=0.1)
+  assert result.error_db == pytest.approx(6.0 * 4 / 9, abs=0.2)
+
+
+def test_a_held_note_that_is_too_loud_all_along_has_no_step():
+  result = _held(lambda time: np.full_like(time, 3.0))
+  assert result.step_db == pytest.approx(0.0, abs=0.1)
+  assert result.error_db == pytest.approx(3.0, abs=0.1)
+
+
 def test_joins_of_noise_rank_as_any_other_place():
   noise = np.random.default_rng(1).standard_normal(60 * _RATE)
   ranks = joins.ranks(0.1 * noise.astype(np.float32), joins.Places(20), _CONFIG)
@@ -220,7 +242,8 @@ def test_solos_hold_their_family_alone_and_drums_their_drums():
   assert set(made.solos["bass"][0].notes.program) == {33}
   assert [x.name for x in made.drums] == ["a-drums"]
   assert made.drums[0].notes.is_drum.all() and len(made.drums[0].notes) == 20
-  assert len(made.figures) == 2 and len(made.played) == 2 + 2 + 1 + 2
+  assert len(made.figures) == len(made.held) == 2
+  assert len(made.played) == 2 + 2 + 1 + 2 + 2
   assert "a-drums" not in made.transcribed
 
 
@@ -264,6 +287,15 @@ def test_inverters_are_told_apart_by_settings_and_weights():
   assert len({fingerprint(), fingerprint(9), fingerprint(n_mels=64)}) == 3
 
 
+def test_settings_are_told_apart_by_commas_outside_of_parentheses():
+  text = "steps=10,sampler=dpm,guidance_interval=(0,0.5)"
+  assert renderings.parse_settings(text) == {
+    "steps": 10,
+    "sampler": "dpm",
+    "guidance_interval": (0, 0.5),
+  }
+
+
 def _measures(f1, correlation=0.9, ranks=(0.5, 0.6, 0.4), heard=100):
   score = scores.Score(
     f1, f1 / 2, 0.1, 0.2, {"piano": 40}, {"piano": 20}, {"piano": 80}
@@ -275,6 +307,7 @@ def _measures(f1, correlation=0.9, ranks=(0.5, 0.6, 0.4), heard=100):
     dynamics={
       "Violin": dynamics.Dynamics([-9.0] * 7, correlation, 0.9, 1.0, 0.0)
     },
+    held={"Violin": dynamics.Held(2.0, 1.0)},
     levels={"a": dynamics.Level(0.5, 0.9)},
     joins=list(ranks),
     soundfont_joins=[0.5, 0.6, 0.4],
