@@ -11,6 +11,7 @@ _HOP_S = 0.01
 
 # Quieter than this below the loudest frame counts as this quiet.
 _RANGE_DB = 60.0
+
 # How long a level is measured beside a join.
 _BESIDE_S = 0.4
 
