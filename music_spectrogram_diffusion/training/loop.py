@@ -142,7 +142,7 @@ def _run(
       running.append(metrics)
       if len(running) > _IN_FLIGHT:
         jax.block_until_ready(running.popleft())
-    if not is_stopping and done < last and interrupted.asked(done):
+    if not is_stopping and done < last and interrupted.asked():
       is_stopping, last = True, batches.request_state()
       report.say(f"asked to stop: saving at step {last}")
     saving = done == last or saved.is_due(done)

@@ -9,7 +9,6 @@ import os
 import pathlib
 import socket
 import sys
-import time
 import traceback
 
 import jax
@@ -99,8 +98,6 @@ def strike_when(directory, kind, moment, at):
   def strike(here, step):
     if (here, step) == (moment, at):
       os.kill(os.getpid(), kind)
-    elif here == moment and step > at:
-      time.sleep(0.1)  # Likewise: see `patient_step`.
 
   rename, save = os.rename, CheckpointManager.save
 
@@ -124,12 +121,6 @@ def strike_when(directory, kind, moment, at):
   return step
 
 
-def patient_step(state, batch, key):
-  """A step as long as a real one: JAX's hosts need time to hear of a signal."""
-  time.sleep(0.1)
-  return STEP(state, batch, key)
-
-
 def attempt(directory, num_steps, trouble=(), hosts=1, host=0, port=0):
   """Runs, and dies of what is asked for; gives the exit code.
 
@@ -149,9 +140,7 @@ def attempt(directory, num_steps, trouble=(), hosts=1, host=0, port=0):
       for name, value in batch.items()
     }
   is_last = host == hosts - 1
-  step = STEP
-  if trouble:
-    step = strike_when(directory, *trouble) if is_last else patient_step
+  step = strike_when(directory, *trouble) if trouble and is_last else STEP
   try:
     train(directory, Walk(seed=5 + host), step, **settings)
   except training.Interrupted as error:

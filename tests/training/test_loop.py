@@ -414,7 +414,7 @@ def test_sigterm_saves_and_the_run_goes_on_with_bit_identical_losses(tmp_path):
 
 def test_hosts_of_which_one_gets_sigterm_stop_together_and_go_on(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-  run = dict(num_steps=40, hosts=2)
+  run = dict(num_steps=12, hosts=2)
   again = run | dict(directory=str(stopped))
   codes, _, errors = attempts(
     run | dict(directory=str(whole)),
@@ -423,7 +423,7 @@ def test_hosts_of_which_one_gets_sigterm_stop_together_and_go_on(tmp_path):
   )
   assert codes == [0, 0, 143, 143, 0, 0], errors
   # Each went on in data of its own.
-  assert_same_losses(whole, stopped, 40)
+  assert_same_losses(whole, stopped, 12)
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
