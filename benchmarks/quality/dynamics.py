@@ -131,7 +131,8 @@ def measure_held(
     reach_s: How far a join reaches to both sides, in seconds.
   """
   levels = [frame_levels_db(x, sample_rate) for x in (samples, reference)]
-  over = np.subtract(*(x[: round(duration_s / _HOP_S)] for x in levels))
+  num_frames = min(round(duration_s / _HOP_S), *map(len, levels))
+  over = np.subtract(*(x[:num_frames] for x in levels))
   per_frame, beside = round(_FRAME_S / _HOP_S), round(_BESIDE_S / _HOP_S)
   steps = []
   for join in joins_s:

@@ -129,10 +129,10 @@ def play_model(
 
 
 def parse_settings(text: str) -> dict:
-  """Reads "steps=6,guidance=1.5" as keyword arguments of the synthesizer."""
+  """Reads "steps=6,guidance_interval=(0,0.5)" as keyword arguments."""
   settings = {}
-  # At commas that are not within parentheses.
-  for assignment in filter(None, re.split(r",(?![^(]*\))", text)):
+  # At commas that are not within brackets.
+  for assignment in filter(None, re.split(r",(?![^([]*[)\]])", text)):
     name, _, value = assignment.partition("=")
     try:
       settings[name] = ast.literal_eval(value)

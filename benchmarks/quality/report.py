@@ -140,6 +140,7 @@ def _the_rest(rows):
     truth = _find(rows, row.truth)
     ranks = np.array(row.measures.joins)
     drums = _mean(row, "drums", "f1")
+    step = _mean(row, "held", "step_db")
     body.append(
       [
         f"**{row.name}**" if row.is_model else row.name,
@@ -151,7 +152,7 @@ def _the_rest(rows):
         _differences(row, "dynamics"),
         _differences(row, "levels"),
         f"{_mean(row, 'held', 'error_db'):.1f}",
-        f"{_mean(row, 'held', 'step_db'):.1f}",
+        "-" if np.isnan(step) else f"{step:.1f}",
         f"{_mean(row, 'levels', 'envelope'):.2f}",
         f"{ranks.mean():.2f}" if len(ranks) else "-",
         f"{(ranks > joins.HIGH).mean():.0%}" if len(ranks) else "-",

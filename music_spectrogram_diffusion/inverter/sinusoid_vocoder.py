@@ -191,9 +191,9 @@ class SinusoidVocoder:
       {"params": parameters}, _features(log_mel, config)
     )
     mel = jnp.exp(log_mel[:, reach : log_mel.shape[1] - reach])
-    phases = _running_phases(spectra.deviation, phases, config)
+    phases = running_phases(spectra.deviation, phases, config)
     magnitude = jnp.minimum(spread_mel(mel, config), _LARGEST_MAGNITUDE)
-    samples = _draw(spectra, magnitude, phases, config)
+    samples = draw(spectra, magnitude, phases, config)
     hop, last = config.hop_length, mel.shape[1]
     samples = samples[:, hop:-hop]  # One frame alone is no signal yet.
     for i in range(1, self.num_corrections + 1):
@@ -294,10 +294,8 @@ def frequency_loss(
 ) -> Float[Array, ""]:
   """How far sinusoids lie from the frequencies in the audio, in bins.
 
-  Those are the reassigned ones, from the transform under a window and under its
-  derivative: Auger and Flandrin 1995, eq. 24. A bin counts with the root of its
-  magnitude, where the frequency that it hears is its own and not a
-  neighbour's.
+  A bin counts with the root of its magnitude, where the frequency that it hears
+  is its own and not a neighbour's.
 
   Args:
     deviation: From the centre of each bin, in bins.
@@ -305,8 +303,36 @@ def frequency_loss(
       frame on.
     config: The features; windows are as long as their transform.
   """
+  power, heard = reassigned(samples, deviation.shape[1], config)
+  wanted = lax.stop_gradient(heard)
+  own = jnp.abs(wanted) <= 0.55  # A little beyond the border between bins.
+  weight = jnp.where(own, jnp.sqrt(jnp.sqrt(power)), 0.0)
+  distance = weight * jnp.abs(deviation - jnp.clip(wanted, -0.55, 0.55))
+  return distance.sum() / (weight.sum() + 1e-3)
+
+
+def reassigned(
+  samples: Float[Array, "batch samples"],
+  num_frames: int,
+  config: audio.SpectrogramConfig,
+) -> tuple[
+  Float[Array, "batch frames bins"], Float[Array, "batch frames bins"]
+]:
+  """Power of each bin, and the frequency that it hears.
+
+  That is the reassigned one, from the transform under a window and under its
+  derivative: Auger and Flandrin 1995, eq. 24.
+
+  Args:
+    samples: The audio, from half a transform before the centre of the first
+      frame on; beyond its end is silence.
+    num_frames: How many frames.
+    config: The features; windows are as long as their transform.
+
+  Returns:
+    Squared magnitudes; and how far frequencies are from the centres, in bins.
+  """
   size, hop = config.n_fft, config.hop_length
-  num_frames = deviation.shape[1]
   missing = max(0, (num_frames - 1) * hop + size - samples.shape[1])
   samples = jnp.pad(samples, ((0, 0), (0, missing)))
   frames = jnp.stack(
@@ -319,11 +345,7 @@ def frequency_loss(
   sloped = jnp.fft.rfft(frames * slope)
   power = jnp.square(spectrum.real) + jnp.square(spectrum.imag) + 1e-9
   rate = (sloped.real * spectrum.imag - sloped.imag * spectrum.real) / power
-  wanted = lax.stop_gradient(rate * size / (2 * np.pi))
-  own = jnp.abs(wanted) <= 0.55  # A little beyond the border between bins.
-  weight = jnp.where(own, jnp.sqrt(jnp.sqrt(power)), 0.0)
-  distance = weight * jnp.abs(deviation - jnp.clip(wanted, -0.55, 0.55))
-  return distance.sum() / (weight.sum() + 1e-3)
+  return power, rate * size / (2 * np.pi)
 
 
 def _features(log_mel, config):
@@ -347,10 +369,19 @@ def _per_bin(config):
   return np.where(heard, 1.0 / np.where(heard, weight, 1.0), 0.0)
 
 
-def _running_phases(deviation, start, config):
-  """Phases of all frames, in cycles.
+def running_phases(
+  deviation: Float[Array, "batch frames bins"],
+  start: Float[Array, "batch bins"],
+  config: audio.SpectrogramConfig,
+) -> Float[Array, "batch frames bins"]:
+  """Phases of sinusoids in all frames, in cycles from 0 to 1.
 
   Between two frames, a sinusoid has the mean of their frequencies.
+
+  Args:
+    deviation: From the centre of each bin, in bins.
+    start: Phases in the first frame, in cycles.
+    config: The features.
   """
   num_frames, num_bins = deviation.shape[1:]
   hops_per_cycle = config.hop_length / config.n_fft
@@ -363,11 +394,25 @@ def _running_phases(deviation, start, config):
   return phases - jnp.floor(phases)
 
 
-def _draw(spectra, magnitude, phases, config):
+def draw(
+  spectra: Spectra,
+  magnitude: Float[Array, "batch frames bins"],
+  phases: Float[Array, "batch frames bins"],
+  config: audio.SpectrogramConfig,
+) -> Float[Array, "batch samples"]:
   """Sums the frames of sinusoids and of the free spectrum to samples.
 
   Each sinusoid becomes the five bins of the main lobe of a Hann window as long
   as the transform; in time, the frames are then brought to the shorter window.
+
+  Args:
+    spectra: What is drawn.
+    magnitude: What its gains and its free spectrum are relative to.
+    phases: Of the sinusoids, in cycles, as `running_phases` gives them.
+    config: The features.
+
+  Returns:
+    One hop more than there are frames.
   """
   size, num_bins = config.n_fft, config.n_fft // 2 + 1
   # Frames are centred in the transform: a turn of half a cycle every bin.

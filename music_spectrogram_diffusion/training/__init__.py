@@ -23,6 +23,7 @@ from music_spectrogram_diffusion.training.optimizers import (
   adamw,
   constant,
   inverse_square_root,
+  muon,
   warm_up_then_decay,
 )
 from music_spectrogram_diffusion.training.partitioning import (
@@ -65,6 +66,7 @@ __all__ = [
   "constant",
   "initialize_distributed",
   "inverse_square_root",
+  "muon",
   "restore_average",
   "restore_parameters",
   "train",

@@ -141,12 +141,10 @@ def test_a_constant_frequency_is_a_steady_tone(deviation):
   spectra = sinusoid_vocoder.Spectra(
     jnp.asarray(log_gain), jnp.full_like(zeros, deviation), zeros, zeros
   )
-  phases = sinusoid_vocoder._running_phases(
+  phases = sinusoid_vocoder.running_phases(
     spectra.deviation, jnp.zeros((1, BINS)), CONFIG
   )
-  samples = sinusoid_vocoder._draw(
-    spectra, jnp.ones_like(zeros), phases, CONFIG
-  )
+  samples = sinusoid_vocoder.draw(spectra, jnp.ones_like(zeros), phases, CONFIG)
   inner = np.asarray(samples)[0, CONFIG.hop_length : -CONFIG.hop_length]
   # Phase 0 at the centre of the first frame, which is one hop from its start.
   time = np.arange(len(inner))

@@ -412,18 +412,19 @@ def test_sigterm_saves_and_the_run_goes_on_with_bit_identical_losses(tmp_path):
   )
 
 
-def test_hosts_of_which_one_gets_sigterm_stop_together_and_go_on(tmp_path):
+def test_hosts_of_which_one_gets_a_signal_stop_together_and_go_on(tmp_path):
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-  run = dict(num_steps=12, hosts=2)
+  run = dict(num_steps=16, hosts=2)
   again = run | dict(directory=str(stopped))
   codes, _, errors = attempts(
     run | dict(directory=str(whole)),
-    again | {"trouble": [signal.SIGTERM, "step", 4]},
-    again,
+    again | {"trouble": [signal.SIGTERM, "step", 2]},
+    again | {"trouble": [signal.SIGINT, "step", 9]},
+    again | {"trouble": [signal.SIGTERM, "step", 15]},  # Too late to stop.
   )
-  assert codes == [0, 0, 143, 143, 0, 0], errors
+  assert codes == [0, 0, 143, 143, 130, 130, 0, 0], errors
   # Each went on in data of its own.
-  assert_same_losses(whole, stopped, 12)
+  assert_same_losses(whole, stopped, 16)
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
