@@ -88,7 +88,9 @@ def with_true_phases(
   shared = min(len(spectrum), len(magnitudes))
   spectrum = spectrum[:shared]
   turned = spectrum / np.maximum(np.abs(spectrum), 1e-9)
-  inverted = stft.inverse_stft(magnitudes[:shared] * turned, config)
+  inverted = stft.inverse_stft(
+    jnp.asarray(magnitudes[:shared] * turned), config
+  )
   return _fit(np.asarray(inverted), len(samples))
 
 
