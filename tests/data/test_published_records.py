@@ -12,6 +12,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 from music_spectrogram_diffusion import audio as audio_lib  # noqa: E402
 from music_spectrogram_diffusion.data import (  # noqa: E402
   preprocessors,
+  published_datasets,
   published_records,
 )
 from music_spectrogram_diffusion.data.builders import base, slakh  # noqa: E402
@@ -172,7 +173,7 @@ def test_musicnet_is_samples_and_a_sequence_with_its_programs(tmp_path, name):
       (0.25, 0.75, 48, 42, False), (0.5, 0.75, 60, 65, False)
     ),
   }
-  files = published_records.DATASETS[name].files
+  files = published_datasets.DATASETS[name].files
   write(tmp_path / files["validation"].replace("?????", "00000"), row)
   example = read(tmp_path, name, "validation")["1727"]
   assert notes_of(example) == [

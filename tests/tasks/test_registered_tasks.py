@@ -13,7 +13,7 @@ import seqio
 
 from music_spectrogram_diffusion import tasks
 from music_spectrogram_diffusion.data import (
-  published_records,
+  published_datasets,
   seqio_source,
   seqio_tasks,
 )
@@ -28,7 +28,7 @@ LENGTHS = {"inputs": 512, "targets": 64, "targets_context": 64}
 
 
 def test_every_dataset_has_tasks_for_training_evaluation_and_songs():
-  published = [f"published_{name}" for name in published_records.DATASETS]
+  published = [f"published_{name}" for name in published_datasets.DATASETS]
   for dataset in (*PREPARED, *published):
     for end, features in {
       "pieces": [],
