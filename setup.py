@@ -43,7 +43,7 @@ setuptools.setup(
     "matplotlib>=3.9",
     "mido>=1.3,<2",
     "numpy>=2.0,<3",
-    "optax>=0.2.7",
+    "optax>=0.2.8",
     "orbax-checkpoint>=0.11.30",
     "rich>=13.7",
     "safetensors>=0.5",

@@ -9,7 +9,6 @@ not. See "What is missing" in README.md.
 import argparse
 from collections.abc import Callable
 import functools
-import pathlib
 
 import candidates
 import jax
@@ -19,17 +18,10 @@ import numpy as np
 import quality
 
 from music_spectrogram_diffusion import audio
-from music_spectrogram_diffusion.inverter import (
-  griffin_lim,
-  sinusoid_vocoder,
-  stft,
-)
+from music_spectrogram_diffusion.inverter import griffin_lim, sinusoids, stft
 
-_HERE = pathlib.Path(__file__).parent
 _QUIET = 1e-5
 """Amplitude of a bin without a sinusoid."""
-_FARTHEST = 0.6
-"""Of a sinusoid from the centre of its bin, in bins, as the fast inverter's."""
 
 
 def main():
@@ -111,20 +103,20 @@ def with_true_peaks(
   magnitude, deviation = peaks(samples, len(log_mel), config)
   is_peak = magnitude > 0
   deviation = np.where(is_peak, change(deviation), 0.0)
-  deviation = np.clip(deviation, -_FARTHEST, _FARTHEST)
+  deviation = np.clip(deviation, -sinusoids.FARTHEST, sinusoids.FARTHEST)
   # The height of a lobe where it is cut by its bin.
   height = np.sinc(deviation) / (1 - deviation**2)
   amplitude = np.where(is_peak, magnitude, _QUIET) / height
   nothing = jnp.zeros((1, *magnitude.shape))
-  spectra = sinusoid_vocoder.Spectra(
+  spectra = sinusoids.Spectra(
     log_gain=jnp.log(jnp.asarray(amplitude, jnp.float32))[None],
     deviation=jnp.asarray(deviation, jnp.float32)[None],
     real=nothing,
     imaginary=nothing,
   )
   start = jax.random.uniform(jax.random.key(0), (1, magnitude.shape[1]))
-  phases = sinusoid_vocoder.running_phases(spectra.deviation, start, config)
-  drawn = sinusoid_vocoder.draw(spectra, jnp.ones_like(nothing), phases, config)
+  phases = sinusoids.running_phases(spectra.deviation, start, config)
+  drawn = sinusoids.draw(spectra, jnp.ones_like(nothing), phases, config)
   return _fit(np.asarray(drawn)[0], len(samples))
 
 
@@ -142,7 +134,7 @@ def peaks(
   before = (config.n_fft - config.win_length) // 2
   power, deviation = (
     np.asarray(x)[0]
-    for x in sinusoid_vocoder.reassigned(
+    for x in sinusoids.reassigned(
       jnp.pad(jnp.asarray(samples)[None], ((0, 0), (before, 0))),
       num_frames,
       config,
@@ -150,7 +142,7 @@ def peaks(
   )
   around = np.pad(power, ((0, 0), (1, 1)))
   is_peak = (power > around[:, :-2]) & (power > around[:, 2:])
-  is_peak &= np.abs(deviation) < _FARTHEST
+  is_peak &= np.abs(deviation) < sinusoids.FARTHEST
   return np.where(is_peak, np.sqrt(power), 0.0), deviation
 
 
@@ -163,16 +155,7 @@ def _parse_arguments():
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  add, path = parser.add_argument, pathlib.Path
-  add("--pieces", type=int, help="how many, spread over all (default: all)")
-  add("--seconds", type=float, default=10.0, help="of each piece (default: 10)")
-  add("--output", type=path, default=_HERE / "results")
-  add(
-    "--transcriber",
-    type=path,
-    default=quality.FOLDER / ".venv-transcriber/bin/python",
-    help="Python of the environment made by setup_transcriber.sh",
-  )
+  quality.add_arguments(parser, seconds=10.0)
   return parser.parse_args()
 
 

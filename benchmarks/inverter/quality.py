@@ -3,6 +3,7 @@
 Pieces, transcriber and scores are those of benchmarks/quality.
 """
 
+import argparse
 import dataclasses
 import pathlib
 import sys
@@ -36,6 +37,25 @@ class Quality:
   stft_distance: float
   log_mel_distance: float
   note_f1: float
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, seconds: float) -> None:
+  """Adds which pieces are played, what hears them, and where results go."""
+  add, path = parser.add_argument, pathlib.Path
+  add("--pieces", type=int, help="how many, spread over all (default: all)")
+  add(
+    "--seconds",
+    type=float,
+    default=seconds,
+    help=f"of each piece (default: {seconds:g})",
+  )
+  add("--output", type=path, default=path(__file__).parent / "results")
+  add(
+    "--transcriber",
+    type=path,
+    default=FOLDER / ".venv-transcriber/bin/python",
+    help="Python of the environment made by benchmarks/quality's script",
+  )
 
 
 def load_pieces(

@@ -128,23 +128,15 @@ def _parse_arguments():
   add(
     "--paper", type=path, help="directory of the paper's (default: untrained)"
   )
-  add("--pieces", type=int, help="how many, spread over all (default: all)")
-  add("--seconds", type=float, default=20.0, help="of each piece (default: 20)")
   add("--speed-seconds", type=float, default=60.0, help="(default: 60)")
   add("--runs", type=int, default=5, help="of each inverter (default: 5)")
-  add("--output", type=path, default=_HERE / "results")
   add(
     "--peer",
     type=path,
     default=_HERE / ".venv-peer/bin/python",
     help="Python of the environment made by setup_peer.sh",
   )
-  add(
-    "--transcriber",
-    type=path,
-    default=quality.FOLDER / ".venv-transcriber/bin/python",
-    help="Python of the environment made by benchmarks/quality's script",
-  )
+  quality.add_arguments(parser, seconds=20.0)
   return parser.parse_args()
 
 

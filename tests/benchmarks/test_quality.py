@@ -148,6 +148,15 @@ def test_a_held_note_that_steps_at_a_join_is_told_by_how_much():
   assert result.error_db == pytest.approx(6.0 * 4 / 9, abs=0.2)
 
 
+def test_a_held_note_is_compared_as_far_as_both_reach():
+  tone = np.sin(np.arange(9 * _RATE) / 5).astype(np.float32)
+  result = dynamics.measure_held(
+    tone[: 8 * _RATE], tone, _RATE, duration_s=9.0, joins_s=[9.6], reach_s=0.2
+  )
+  assert result.error_db == pytest.approx(0.0, abs=0.1)
+  assert np.isnan(result.step_db)  # There is no join.
+
+
 def test_a_held_note_that_is_too_loud_all_along_has_no_step():
   result = _held(lambda time: np.full_like(time, 3.0))
   assert result.step_db == pytest.approx(0.0, abs=0.1)
@@ -293,6 +302,13 @@ def test_settings_are_told_apart_by_commas_outside_of_parentheses():
     "steps": 10,
     "sampler": "dpm",
     "guidance_interval": (0, 0.5),
+  }
+
+
+def test_commas_within_brackets_of_any_kind_part_nothing():
+  assert renderings.parse_settings("guidance_interval=[0,0.5],steps=3") == {
+    "guidance_interval": [0, 0.5],
+    "steps": 3,
   }
 
 
