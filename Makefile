@@ -16,7 +16,7 @@ render: .venv/core
 test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --durations=5
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=5
 
 format: .venv/test
 	$(BIN)/ruff check --fix .

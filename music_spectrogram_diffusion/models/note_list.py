@@ -23,7 +23,8 @@ NULL = TIED + 1
 CONTEXT = NULL + 1
 NUM_BUCKETS = CONTEXT + 1
 """Buckets of relative time: by powers of two until the onset, since the onset
-and since the offset; a note held from before; no note; a context frame."""
+and since the offset; a note held from before, nobody knows how long; no note; a
+context frame."""
 
 
 @struct.dataclass
@@ -35,7 +36,8 @@ class NoteList:
     is_drum: Whether `pitch` is a drum.
     program: MIDI program; 0 for drums.
     velocity: Velocity bin over the number of bins, in (0, 1]; 0 if unknown.
-    onset: Start, in shift steps of 10 ms from the segment's start.
+    onset: Start, in shift steps of 10 ms from the segment's start: below 0
+      where a note is held from before, or 0 if it is unknown.
     offset: End, likewise; `NEVER` where the segment ends first, and of drums.
     tied: Whether the note began before the segment.
     mask: Which positions hold a note.
@@ -87,12 +89,15 @@ def parse_note_list(
   velocity = latest(*of_kind(vocabulary.velocity), 0)
   program = latest(*of_kind(vocabulary.program), 0)
 
-  # A long time is split over a run of shift tokens, which add up.
+  # A long time is split over a run of shift tokens, which add up. The tie
+  # section's times are its own.
+  is_tie = tokens == vocabulary.tie
   total = jnp.cumsum(jnp.where(is_shift, shift, 0), axis=1)
   run_starts = is_shift & ~jnp.pad(is_shift, ((0, 0), (1, 0)))[:, :-1]
-  time = total - latest(run_starts, total - shift, 0)
+  before = jnp.where(is_shift, total - shift, total)
+  time = total - latest(run_starts | is_tie, before, 0)
 
-  after_tie = jnp.cumsum(tokens == vocabulary.tie, axis=1) > 0
+  after_tie = jnp.cumsum(is_tie, axis=1) > 0
   tied = is_pitch & ~after_tie
   pitched_event = is_pitch & after_tie
   is_note = tied | (pitched_event & (velocity > 0)) | (is_drum & (velocity > 0))
@@ -120,8 +125,8 @@ def parse_note_list(
     pitch=choose(jnp.where(is_drum, drum, pitch)) % 128,
     is_drum=choose(is_drum),
     program=choose(jnp.where(is_drum, 0, program)),
-    velocity=choose(jnp.where(tied, 0, velocity)).astype(jnp.float32) / bins,
-    onset=choose(jnp.where(tied, 0, time)),
+    velocity=choose(velocity).astype(jnp.float32) / bins,
+    onset=choose(jnp.where(tied, -time, time)),
     offset=choose(offset),
     tied=choose(tied),
     mask=choose(is_note),
@@ -150,7 +155,8 @@ def relative_time_buckets(
   onset, offset = note_list.onset[:, None], note_list.offset[:, None]
   waiting = _floor_log2(onset - frame, WAITING)
   since_onset = WAITING + _floor_log2(frame - onset, SOUNDING)
-  sounding = jnp.where(note_list.tied[:, None], TIED, since_onset)
+  unknown = (note_list.tied & (note_list.onset == 0))[:, None]
+  sounding = jnp.where(unknown, TIED, since_onset)
   since_offset = _floor_log2(frame - offset, RELEASED)
   released = WAITING + SOUNDING + since_offset
   bucket = jnp.where(frame < offset, sounding, released)

@@ -24,9 +24,10 @@ def detokenize_segments(
 
   Made for sequences as models may write them: what has no meaning is passed
   over, and nothing is an error. A note that a tie section does not list ends
-  there; one that it lists though it does not sound starts there, with
-  velocity 100; what sounds at the end of the last segment ends there. A note
-  that is struck again is cut. Drums last 10 ms, and so do notes of no length.
+  there; one that it lists though it does not sound starts there, with the
+  velocity that it says or 100; what sounds at the end of the last segment
+  ends there. A note that is struck again is cut. Drums last 10 ms, and so do
+  notes of no length.
 
   Args:
     segments: Tokens of each segment, with or without EOS and padding.
@@ -55,7 +56,7 @@ def detokenize_segments(
     start = now = first_step(index)
     shift = program = 0
     velocity = _UNKNOWN_VELOCITY
-    tied = set()
+    tied = {}  # (program, pitch) -> velocity
     in_tie_section = vocabulary.tie in tokens
     for token in tokens.tolist():
       if token == vocabularies.EOS:
@@ -75,14 +76,15 @@ def detokenize_segments(
         rows.append((now, now + 1, pitch, velocity, 0, True))
       elif token == vocabulary.tie and in_tie_section:
         in_tie_section = False
-        for voice in sounding.keys() - tied:
+        now = start
+        for voice in sounding.keys() - tied.keys():
           end(voice, start)
-        for voice in tied - sounding.keys():
-          sounding[voice] = start, _UNKNOWN_VELOCITY
+        for voice in tied.keys() - sounding.keys():
+          sounding[voice] = start, tied[voice]
       elif token in vocabulary.pitch:
         voice = program, vocabulary.pitch.index(token)
         if in_tie_section:
-          tied.add(voice)
+          tied[voice] = velocity
           continue
         if voice in sounding:
           end(voice, now)

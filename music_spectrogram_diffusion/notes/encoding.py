@@ -43,7 +43,9 @@ def tokenize_segments(
   drum, where a shift is the time since the segment's start and what has not
   changed since the event before is left out; EOS ends it. Times are rounded to
   10 ms. The format is that of Hawthorne et al. 2022,
-  https://arxiv.org/abs/2206.05408.
+  https://arxiv.org/abs/2206.05408. A vocabulary that describes ties writes the
+  notes of the tie section as [shift,] [program,] [velocity,] pitch, too, where
+  the shift is the time since the note began, 10 s if it is longer.
 
   A segment depends on nothing but where it starts and ends: a call with a
   `first_frame` of k hops gives what the call without gives from its
@@ -113,6 +115,8 @@ def tokenize_segments(
   # The note that sounds for each (program, pitch), brought up to each segment.
   key = notes.program * _NUM_PITCHES + notes.pitch
   sounding = np.full(_NUM_PROGRAMS * _NUM_PITCHES, _NO_NOTE)
+  onset_step = np.zeros(len(notes), np.int64)
+  onset_step[note[is_onset]] = step[is_onset]
   pitched_on = np.where(is_onset, note, _NO_NOTE)
   pitched = ~notes.is_drum[note]
 
@@ -129,15 +133,17 @@ def tokenize_segments(
   thinned = dropped = 0
   for index in range(num_segments):
     events = slice(begins[index], ends[index])
+    tied = sounding[sounding != _NO_NOTE]
     segment = (
-      sounding[sounding != _NO_NOTE],
+      tied,
+      first_step[index] - onset_step[tied],
       note[events],
       is_onset[events],
       step[events] - first_step[index],
     )
     tokens = _encode(notes, *segment, vocabulary)
     # Of the notes that are not held, each one begins here.
-    num_notes = len(segment[0]) + np.count_nonzero(segment[2])
+    num_notes = len(tied) + np.count_nonzero(is_onset[events])
     fits = max_notes is None or num_notes <= max_notes
     if len(tokens) > max_tokens or not fits:
       if on_overflow == "raise":
@@ -214,6 +220,7 @@ def _last_frame(
 def _encode(
   notes: Notes,
   tied: Int[np.ndarray, " tied"],
+  age: Int64[np.ndarray, " tied"],
   note: Int64[np.ndarray, " events"],
   is_onset: Bool[np.ndarray, " events"],
   step: Int64[np.ndarray, " events"],
@@ -224,6 +231,7 @@ def _encode(
   Args:
     notes: The piece.
     tied: Rows of the notes held at the start, by program and then pitch.
+    age: Steps from the onset of each to the start.
     note: Row of each event.
     is_onset: Whether the event turns its note on.
     step: Time of each event since the segment's start, in steps, ascending.
@@ -234,9 +242,22 @@ def _encode(
   program_changes = _changes(notes.program[pitched])
   program_token = vocabulary.program.start + notes.program
   pitch_token = vocabulary.pitch.start + notes.pitch
+  age = np.minimum(age, vocabularies.MAX_SHIFT)
+  tied_velocity = vocabulary.velocity_to_bin(notes.velocity[tied])
+  described = np.full(len(tied), vocabulary.describe_ties)
   tie_section = _interleave(
-    [program_token[tied], pitch_token[tied]],
-    [program_changes[: len(tied)], np.ones(len(tied), np.int64)],
+    [
+      vocabulary.shift.start + age,
+      program_token[tied],
+      vocabulary.velocity.start + tied_velocity,
+      pitch_token[tied],
+    ],
+    [
+      described & _changes(age),
+      program_changes[: len(tied)],
+      described & _changes(tied_velocity),
+      np.ones(len(tied), np.int64),
+    ],
   )
 
   writes_program = np.zeros(len(note), np.int64)
@@ -282,6 +303,7 @@ def _interleave(
 def _encode_loudest(
   notes: Notes,
   tied: Int[np.ndarray, " tied"],
+  age: Int64[np.ndarray, " tied"],
   note: Int64[np.ndarray, " events"],
   is_onset: Bool[np.ndarray, " events"],
   step: Int64[np.ndarray, " events"],
@@ -303,9 +325,11 @@ def _encode_loudest(
 
   def encode(count: int):
     kept = rank[note] < count
+    still_tied = rank[tied] < count
     return _encode(
       notes,
-      tied[rank[tied] < count],
+      tied[still_tied],
+      age[still_tied],
       note[kept],
       is_onset[kept],
       step[kept],

@@ -30,9 +30,12 @@ class Vocabulary:
   Attributes:
     velocity_bins: Loudness levels that are told apart, 1 (as published, only
       on and off) to 127.
+    describe_ties: Whether the tie section also says of each note how long it
+      has sounded and how loud it was struck; as published, it does not.
   """
 
   velocity_bins: int = 1
+  describe_ties: bool = False
 
   def __post_init__(self):
     if not 1 <= self.velocity_bins <= _MAX_VELOCITY:
@@ -43,7 +46,10 @@ class Vocabulary:
 
   @functools.cached_property
   def shift(self) -> range:
-    """Time since the segment's start, 0 to 1000 steps of 10 ms."""
+    """Time since the segment's start, 0 to 1000 steps of 10 ms.
+
+    In a tie section, the time that a note has sounded until there.
+    """
     return range(_NUM_SPECIAL, _NUM_SPECIAL + MAX_SHIFT + 1)
 
   @functools.cached_property

@@ -17,6 +17,7 @@ CONFIG = audio.SpectrogramConfig(
   fmax=4000.0,
 )
 BINS = CONFIG.n_fft // 2 + 1
+NUM_FRAMES = 24
 TINY = sinusoid_vocoder.SinusoidVocoder(
   spectrogram=CONFIG, channels=8, num_blocks=2, expansion=2
 )
@@ -24,17 +25,23 @@ TINY = sinusoid_vocoder.SinusoidVocoder(
 
 @pytest.fixture(scope="module")
 def parameters():
-  drawn = TINY.init(jax.random.key(0))
-  keys = jax.random.split(jax.random.key(1), len(jax.tree.leaves(drawn)))
-  leaves, tree = jax.tree.flatten(drawn)
-  # The head starts near zero; here everything has a say.
-  return jax.tree.unflatten(
-    tree,
-    [
-      leaf + 0.1 * jax.random.normal(key, leaf.shape)
-      for leaf, key in zip(leaves, keys, strict=True)
-    ],
-  )
+  """Drawn by NumPy, as compiling the initialisers takes longer than all else.
+
+  The head starts near zero; here everything has a say.
+  """
+  rng = np.random.default_rng(0)
+
+  def draw(path, shape):
+    centre = 1.0 if path[-1].key == "scale" else 0.0
+    return jnp.float32(centre + 0.2 * rng.normal(size=shape.shape))
+
+  shapes = jax.eval_shape(TINY.init, jax.random.key(0))
+  return jax.tree.map_with_path(draw, shapes)
+
+
+@pytest.fixture(scope="module")
+def invert():
+  return jax.jit(TINY.invert)
 
 
 def music(num_frames, seed=0):
@@ -48,23 +55,24 @@ def test_the_default_has_less_than_four_million_parameters():
   assert 3e6 < sum(leaf.size for leaf in jax.tree.leaves(shapes)) < 4e6
 
 
-def test_samples_are_a_hop_for_each_frame_without_its_neighbours(parameters):
+def test_samples_are_a_hop_for_each_frame_without_its_neighbours(
+  parameters, invert
+):
   before, after = TINY.receptive_frames
   assert (before, after) == (9, 8)
-  samples, state = TINY.invert(
-    parameters, music(before + 5 + after), TINY.initial_state(), 5
-  )
-  assert samples.shape == (1, 5 * CONFIG.hop_length)
+  log_mel = music(before + NUM_FRAMES + after)
+  samples, state = invert(parameters, log_mel, TINY.initial_state(), NUM_FRAMES)
+  assert samples.shape == (1, NUM_FRAMES * CONFIG.hop_length)
   assert state.shape == (1, BINS)
 
 
-def test_blocks_go_on_from_each_other(parameters):
+def test_blocks_go_on_from_each_other(parameters, invert):
   before, after = TINY.receptive_frames
-  log_mel = music(before + 30 + after)
-  start, invert = TINY.initial_state(), jax.jit(TINY.invert)
-  whole, end = invert(parameters, log_mel, start, 30)
+  log_mel = music(before + NUM_FRAMES + after)
+  start = TINY.initial_state()
+  whole, end = invert(parameters, log_mel, start, NUM_FRAMES)
   state, parts = start, []
-  for first, last in ((0, 7), (7, 8), (8, 30)):
+  for first, last in ((0, 7), (7, 8), (8, NUM_FRAMES)):
     window = log_mel[:, first : last + before + after]
     part, state = invert(parameters, window, state, last - first)
     parts.append(part)
@@ -74,11 +82,11 @@ def test_blocks_go_on_from_each_other(parameters):
 
 
 def test_a_frame_is_heard_as_far_as_its_receptive_field_and_no_farther(
-  parameters,
+  parameters, invert
 ):
   before, after = TINY.receptive_frames
-  num_frames, changed = 24, before + 12
-  log_mel = music(before + num_frames + after)
+  changed = before + 12
+  log_mel = music(before + NUM_FRAMES + after)
   other = log_mel.at[:, changed].add(1.0)
   # Phases run on behind the change; without deviations they are the same.
   fixed = parameters | {
@@ -87,13 +95,13 @@ def test_a_frame_is_heard_as_far_as_its_receptive_field_and_no_farther(
     )
   }
   first, second = (
-    TINY.invert(fixed, frames, TINY.initial_state(), 1)[0]
+    invert(fixed, frames, TINY.initial_state(), 1)[0]
     for frames in (log_mel, other)
   )
-  difference = np.abs(np.asarray(first - second)).reshape(num_frames, -1)
+  difference = np.abs(np.asarray(first - second)).reshape(NUM_FRAMES, -1)
   heard = np.flatnonzero(difference.max(axis=1) > 0)
   assert heard[0] == 12 - after
-  assert heard[-1] == min(12 + before, num_frames - 1)
+  assert heard[-1] == min(12 + before, NUM_FRAMES - 1)
 
 
 def test_a_correction_brings_the_wanted_magnitudes_nearer():
@@ -139,16 +147,19 @@ def test_spread_magnitudes_have_the_mel_bins_they_come_from_roughly():
   np.testing.assert_allclose(again[held], mel[held], rtol=0.15)
 
 
-def test_training_samples_are_those_of_invert_from_random_phases(parameters):
+def test_training_samples_are_those_of_invert_from_random_phases(
+  parameters, invert
+):
   before, after = TINY.receptive_frames
   rng = np.random.default_rng(0)
   length = (before + 6 + after + 1) * CONFIG.hop_length
   samples = jnp.asarray(rng.normal(0, 0.1, (2, length)), jnp.float32)
   log_mel = audio.log_mel(samples, CONFIG)[:, :-1]
   key = jax.random.key(0)
-  made, losses = TINY.training_output(parameters, log_mel, samples, key)
+  train = jax.jit(TINY.training_output)
+  made, losses = train(parameters, log_mel, samples, key)
   phases = jax.random.uniform(key, (2, BINS))
-  again, _ = TINY.invert(parameters, log_mel, phases, 0)
+  again, _ = invert(parameters, log_mel, phases, 0)
   assert made.shape == (2, 6 * CONFIG.hop_length)
   np.testing.assert_allclose(made, again, atol=1e-5)
   assert float(losses["frequency"]) > 0

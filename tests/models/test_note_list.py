@@ -62,12 +62,14 @@ def songs(draw):
 
 
 @hypothesis.settings(max_examples=60)
-@hypothesis.given(songs(), st.sampled_from([40, 256, 1000]))
-def test_the_list_holds_the_notes_that_were_tokenized(song, segment_frames):
+@hypothesis.given(songs(), st.sampled_from([40, 256, 1000]), st.booleans())
+def test_the_list_holds_the_notes_that_were_tokenized(
+  song, segment_frames, describe_ties
+):
   song = notes.trim_overlaps(song)
   segments = notes.tokenize_segments(
     song,
-    vocabulary=VOCABULARY,
+    vocabulary=notes.Vocabulary(32, describe_ties),
     segment_frames=segment_frames,
     num_segments=4,
     song_frames=10_000,
@@ -80,15 +82,17 @@ def test_the_list_holds_the_notes_that_were_tokenized(song, segment_frames):
     end = start + 2 * segment_frames
     tied = ~song.is_drum & (onset < start) & (offset >= start)
     ends = np.where((offset < end) & ~song.is_drum, offset - start, NEVER)
+    known = ~tied | describe_ties
+    begins = np.where(known, np.maximum(onset - start, -1000), 0)
     expected = [
       (
         int(song.pitch[i]),
         int(song.program[i]),
         bool(song.is_drum[i]),
-        0 if tied[i] else int(onset[i] - start),
+        int(begins[i]),
         int(ends[i]),
         bool(tied[i]),
-        0 if tied[i] else int(bins[i]),
+        int(bins[i]) if known[i] else 0,
       )
       for i in np.flatnonzero(tied | ((onset >= start) & (onset < end)))
     ]
@@ -117,6 +121,15 @@ def tokens_of(text):
     ("tie", []),
     ("i0 p60 tie", [(60, 0, False, 0, NEVER, True, 0)]),
     ("i0 p60 tie s8 i0 v0 p60", [(60, 0, False, 0, 8, True, 0)]),
+    # A tie section's times are ages, and nothing of it holds after it.
+    (
+      "s7 i3 v5 p60 s1000 p61 tie i3 v9 p62 s8 v0 p60",
+      [
+        (60, 3, False, -7, 8, True, 5),
+        (61, 3, False, -1000, NEVER, True, 5),
+        (62, 3, False, 0, NEVER, False, 9),
+      ],
+    ),
     # A program holds until the next one, a velocity likewise.
     (
       "tie i4 v9 p60 s3 p61 i5 p61",
@@ -192,6 +205,12 @@ def test_buckets_are_powers_of_two_of_the_time_to_the_nearest_change():
 
 def test_a_held_note_has_a_bucket_of_its_own_until_it_ends():
   assert buckets_of(0, 10, [2, 9, 10, 12], tied=True) == [21, 21, 13, 14]
+
+
+def test_a_held_note_of_known_age_goes_on_as_if_it_were_not_held():
+  frames = [0, 2, 9, 10, 12]
+  expected = buckets_of(-6, 10, frames)
+  assert buckets_of(-6, 10, frames, tied=True) == expected == [6, 7, 7, 13, 14]
 
 
 def test_buckets_count_down_to_the_onset_and_up_from_it():

@@ -56,14 +56,17 @@ def songs_on_the_grid(draw):
   )
 
 
-@hypothesis.given(songs_on_the_grid(), st.sampled_from([40, 256]))
-def test_notes_on_the_grid_come_back(notes, segment_frames):
+@hypothesis.given(
+  songs_on_the_grid(), st.sampled_from([40, 256]), st.booleans()
+)
+def test_notes_on_the_grid_come_back(notes, segment_frames, describe_ties):
   notes = trim_overlaps(notes)
+  vocabulary = Vocabulary(127, describe_ties)
   segments = tokenize_segments(
-    notes, vocabulary=VOCABULARY, segment_frames=segment_frames
+    notes, vocabulary=vocabulary, segment_frames=segment_frames
   )
   back = detokenize_segments(
-    segments, vocabulary=VOCABULARY, segment_frames=segment_frames
+    segments, vocabulary=vocabulary, segment_frames=segment_frames
   )
   assert rows_of(back) == rows_of(notes)
 
@@ -90,6 +93,19 @@ def test_a_window_within_a_note_gives_the_part_in_it():
   )
   back = detokenize_segments(window, vocabulary=VOCABULARY)
   assert rows_of(back) == [(0, 1024, 60, 100, 40, False)]
+
+
+def test_a_window_within_a_described_note_knows_its_velocity():
+  vocabulary = Vocabulary(127, describe_ties=True)
+  notes = Notes.from_columns([0, 6], [30, 7], [60, 61], [80, 20], 40)
+  window = tokenize_segments(
+    notes, vocabulary=vocabulary, first_frame=256, num_segments=1
+  )
+  back = detokenize_segments(window, vocabulary=vocabulary)
+  assert rows_of(back) == [
+    (0, 512, 60, 80, 40, False),
+    (88, 188, 61, 20, 40, False),
+  ]
 
 
 def test_a_note_not_listed_ends_at_the_segment_start():

@@ -40,7 +40,7 @@ def tokenize(notes, vocabulary=None, **settings):
   return [tokens.tolist() for tokens in segments]
 
 
-def slow_tokenize(notes, bins, num_segments):
+def slow_tokenize(notes, bins, describe_ties, num_segments):
   """The rules one by one, for one note, event and segment after the other."""
   first_velocity = 3 + 1001 + 128
   tie = first_velocity + bins + 1
@@ -59,17 +59,28 @@ def slow_tokenize(notes, bins, num_segments):
     for time, i, is_onset in events:
       step = round(float(time) * 100)
       if step < begin and not notes.is_drum[i]:
-        state[int(notes.program[i]), int(notes.pitch[i])] = is_onset
+        voice = int(notes.program[i]), int(notes.pitch[i])
+        state[voice] = (step, notes.velocity[i]) if is_onset else None
       if begin <= step < end:
         body.append((step - begin, i, is_onset))
     tokens = []
     now = current_program = current_velocity = None
     for voice in sorted(voice for voice, sounds in state.items() if sounds):
+      onset, velocity = state[voice]
+      age = min(begin - onset, 1000)
+      velocity = -(-bins * velocity // 127)
+      if describe_ties and age != now:
+        tokens.append(shift(age))
+        now = age
       if voice[0] != current_program:
         tokens.append(tie + 1 + voice[0])
         current_program = voice[0]
+      if describe_ties and velocity != current_velocity:
+        tokens.append(first_velocity + velocity)
+        current_velocity = velocity
       tokens.append(pitch(voice[1]))
     tokens.append(tie)
+    now = current_velocity = None
     for step, i, is_onset in body:
       event = []
       if not notes.is_drum[i] and notes.program[i] != current_program:
@@ -200,6 +211,21 @@ def test_the_program_of_the_tie_section_is_not_repeated():
   )
 
 
+def test_described_ties_have_their_age_up_to_10_s_and_their_velocity():
+  vocabulary = Vocabulary(velocity_bins=127, describe_ties=True)
+  notes = Notes.from_columns(
+    [0.0, 4.0, 4.0], 26.0, [60, 62, 64], [90, 90, 30], [10, 10, 20]
+  )
+  loud, soft = vocabulary.velocity[90], vocabulary.velocity[30]
+  piano, organ = vocabulary.program[10], vocabulary.program[20]
+  segments = tokenize(notes, vocabulary, first_frame=256, num_segments=2)
+  assert segments[0] == (
+    [shift(512), piano, loud, pitch(60), shift(112), pitch(62)]
+    + [organ, soft, pitch(64), vocabulary.tie, EOS]
+  )
+  assert segments[1][:5] == [shift(1000), piano, loud, pitch(60), shift(624)]
+
+
 def test_a_note_that_ends_at_the_boundary_is_still_listed():
   notes = Notes.from_columns([0, 6], [5.12, 7], [60, 62], 100)
   assert tokenize(notes)[1][:6] == (
@@ -272,10 +298,10 @@ def test_windows_of_any_frame_rate_share_out_all_events(frame_rate):
     assert shifts == sorted(shifts) and max(shifts) <= end - start
 
 
-@hypothesis.given(songs(), st.sampled_from([1, 127]))
-def test_tokens_are_those_of_the_rules_one_by_one(notes, bins):
-  segments = tokenize(notes, Vocabulary(velocity_bins=bins))
-  assert segments == slow_tokenize(notes, bins, len(segments))
+@hypothesis.given(songs(), st.sampled_from([1, 127]), st.booleans())
+def test_tokens_are_those_of_the_rules_one_by_one(notes, bins, describe_ties):
+  segments = tokenize(notes, Vocabulary(bins, describe_ties))
+  assert segments == slow_tokenize(notes, bins, describe_ties, len(segments))
 
 
 @hypothesis.given(songs(), st.integers(0, 4))

@@ -67,17 +67,49 @@ def batch(number=0, size=2):
   return {"audio": np.float32(0.3 * np.sin(2 * np.pi * pitch * time))}
 
 
+def drawn(learner):
+  """A state by NumPy: to compile the initialisers takes longer than a step."""
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(learner.initial_state, KEY)
+  parameters, discriminators = jax.tree.map(
+    lambda shape: np.float32(
+      rng.normal(size=shape.shape) / math.sqrt(math.prod(shape.shape[:-1]))
+    ),
+    (shapes.parameters, shapes.discriminators),
+  )
+  return shapes.replace(
+    step=np.int32(0),
+    parameters=parameters,
+    average=parameters,
+    optimizer=learner.optimizer.init(parameters),
+    discriminators=discriminators,
+    discriminator_optimizer=learner.discriminator_optimizer.init(
+      discriminators
+    ),
+  )
+
+
 @pytest.fixture(scope="module")
 def adversarial_step():
   learner = adversarial()
-  return learner, learner.initial_state(KEY), jax.jit(learner.step)
+  return learner, drawn(learner), jax.jit(learner.step)
 
 
-@pytest.mark.parametrize("generator", [VOCODER, SEANET])
-def test_a_generator_learns_to_make_tones(generator):
-  learner = alone(generator)
-  state = learner.initial_state(KEY)
-  step = jax.jit(learner.step)
+@pytest.fixture(scope="module")
+def vocoder_step():
+  learner = alone()
+  return learner.initial_state(KEY), jax.jit(learner.step)
+
+
+@pytest.fixture
+def seanet_step():
+  learner = alone(SEANET)
+  return learner.initial_state(KEY), jax.jit(learner.step)
+
+
+@pytest.mark.parametrize("generator", ["vocoder", "seanet"])
+def test_a_generator_learns_to_make_tones(request, generator):
+  state, step = request.getfixturevalue(f"{generator}_step")
   losses = []
   for _ in range(20):
     state, metrics = step(state, batch(), KEY)
@@ -123,12 +155,10 @@ def test_discriminators_learn_to_tell_what_is_generated(adversarial_step):
   assert losses[-1] < 0.8 * losses[0]
 
 
-def test_the_log_mel_of_a_batch_comes_before_the_audio_s_own():
-  learner = alone()
-  state = learner.initial_state(KEY)
+def test_the_log_mel_of_a_batch_comes_before_the_audio_s_own(vocoder_step):
+  state, step = vocoder_step
   clips = batch()
   own = np.asarray(audio.log_mel(clips["audio"], CONFIG))[:, :-1]
-  step = jax.jit(learner.step)
   _, metrics = step(state, clips, KEY)
   _, same = step(state, clips | {"log_mel": own}, KEY)
   _, other = step(state, clips | {"log_mel": own - 1.0}, KEY)
@@ -136,15 +166,15 @@ def test_the_log_mel_of_a_batch_comes_before_the_audio_s_own():
   assert abs(other["loss"] - metrics["loss"]) > 1e-3
 
 
-def test_evaluation_measures_the_average():
-  learner = alone()
-  state = learner.initial_state(KEY)
-  metrics = jax.jit(learner.evaluate)(state, batch(), KEY)
+def test_evaluation_measures_the_average(vocoder_step):
+  state, _ = vocoder_step
+  evaluate = jax.jit(alone().evaluate)
+  metrics = evaluate(state, batch(), KEY)
   assert {"loss", "stft_distance", "log_mel_distance"} <= set(metrics)
   moved = state.replace(
     parameters=jax.tree.map(lambda leaf: leaf + 1.0, state.parameters)
   )
-  again = jax.jit(learner.evaluate)(moved, batch(), KEY)
+  again = evaluate(moved, batch(), KEY)
   assert float(metrics["loss"]) == float(again["loss"])
 
 
