@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import json
+import math
 import pathlib
 
 import families
@@ -48,7 +49,18 @@ def piece_table(rows: Sequence[measures.Row]) -> str:
 def write_json(path: pathlib.Path, rows: Sequence[measures.Row], about: dict):
   """Saves everything that was measured in a run, with what the run was."""
   result = {"about": about, "rows": [dataclasses.asdict(row) for row in rows]}
-  path.write_text(json.dumps(result, indent=1) + "\n")
+  text = json.dumps(_without_nan(result), indent=1, allow_nan=False)
+  path.write_text(text + "\n")
+
+
+def _without_nan(value):
+  """Null is in the place of what there is nothing to measure of."""
+  if isinstance(value, dict):
+    return {key: _without_nan(inner) for key, inner in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_without_nan(inner) for inner in value]
+  is_nan = isinstance(value, float) and math.isnan(value)
+  return None if is_nan else value
 
 
 def _overall(rows, config):

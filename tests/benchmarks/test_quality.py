@@ -8,6 +8,7 @@ import shutil
 import sys
 import types
 
+from jax import numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -38,8 +39,8 @@ def _import(*names):
 
 
 _NAMES = (
-  "drums dynamics families joins material measures renderings report run scores"
-  " targets"
+  "drums dynamics families joins material measures one_step renderings report"
+  " run scores targets"
 )
 (
   drums,
@@ -48,6 +49,7 @@ _NAMES = (
   joins,
   material,
   measures,
+  one_step,
   renderings,
   report,
   run,
@@ -192,6 +194,41 @@ def test_a_step_anywhere_in_an_overlap_ranks_highest():
     places = joins.Places(hop + overlap, overlap)
     ranks = joins.ranks(stepped, places, _CONFIG)
     assert len(ranks) == 4 and (ranks[:3] == 1).all() and ranks[3] < 1
+
+
+class _RepeatsItsContext:
+  """A model that says that a segment is what it is told of the one before."""
+
+  network = types.SimpleNamespace(segment_frames=4)
+  spectrogram = _CONFIG
+
+  def encode(self, parameters, tokens, context, is_known):
+    scaled = audio.scale_log_mel(context, _CONFIG, clip=True)
+    return jnp.where(is_known[..., None], scaled, 1.0)
+
+  def denoise(self, parameters, noise, time, conditioning):
+    return conditioning
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_one_step_is_told_the_true_segment_before_or_nothing(told):
+  levels = np.repeat(np.float32([-8.0, -6.0, -3.0, -1.0]), [4, 4, 4, 3])
+  piece = types.SimpleNamespace(
+    notes=None, log_mel=np.tile(levels[:, None], (1, 128))
+  )
+  player = types.SimpleNamespace(
+    model=_RepeatsItsContext(),
+    parameters={},
+    prepare=lambda music, overlap: types.SimpleNamespace(
+      tokens=np.zeros((4, 8), np.int32)
+    ),
+  )
+  # Nothing is known before the first segment; three frames are left over.
+  loudest = _CONFIG.mel_range[1]
+  expected = [loudest + 8, 2, 3] if told else loudest - levels[:12:4]
+  found = one_step.distances(player, piece, told)
+  assert found.shape == (3, 4)
+  np.testing.assert_allclose(found, np.float32(expected)[:, None] + found * 0)
 
 
 def test_what_exceeds_the_reference_is_the_mean_of_pairs_with_its_error():
@@ -354,6 +391,13 @@ def test_a_bad_model_misses_every_target_and_the_table_says_so():
   assert text.count("**missed**") == 6
   assert "| **model** | 0.300 | 0.60 |" in text
   assert "| piano | 80 | 0.50 / 0.25 |" in text
+
+
+def test_what_could_not_be_measured_is_null_in_the_scores(tmp_path):
+  path = tmp_path / "scores.json"
+  report.write_json(path, [], {"held": [float("nan"), 1.5], "pieces": None})
+  about = json.loads(path.read_text(), parse_constant=pytest.fail)["about"]
+  assert about == {"held": [None, 1.5], "pieces": None}
 
 
 def test_a_family_is_judged_with_enough_notes_that_can_be_heard():
