@@ -186,7 +186,7 @@ def test_a_host_s_share_is_its_part_of_the_batch(load):
 def test_the_default_s_recipe(load, songs, tmp_path):
   learner = learner_of(load, "aligned")
   assert learner.model.network == models.aligned_network()
-  assert learner.model.vocabulary.velocity_bins == 32
+  assert learner.model.vocabulary == notes.Vocabulary(32, describe_ties=True)
   assert learner.initialize.__wrapped__ is models.harmonic_init
   objective = learner.loss_options["objective"]
   assert (objective.drop_context, objective.noise_draws) == (0.25, 1)

@@ -106,6 +106,7 @@ VARIANTS = (
   ),
   Variant("log-normal, centred on -1.2", "noise", _log_normal(-1.2)),
   Variant("log-normal, centred on 1.2", "noise", _log_normal(1.2)),
+  Variant("ties described", "ties", ("notes.Vocabulary.describe_ties = True",)),
   Variant("8 velocity bins", "velocity", _velocity_bins(8)),
   Variant("127 velocity bins", "velocity", _velocity_bins(127)),
   Variant("sigma_data 0.8", "sigma_data", _sigma_data(0.8)),

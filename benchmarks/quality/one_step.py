@@ -2,9 +2,9 @@
 
   python benchmarks/quality/one_step.py default NAME=DIR
 
-Every segment of the held-out pieces is predicted from noise in one step, with
-the soundfont's own spectrogram before it as context, and with none: what
-training lowers, without errors that add up over a song.
+Every segment of the held-out pieces but their first is predicted from noise in
+one step, with the soundfont's own spectrogram before it as context, and with
+none: what training lowers, without errors that add up over a song.
 """
 
 import argparse
@@ -59,19 +59,17 @@ def distances(
 
   Args:
     synthesizer: A diffusion model.
-    piece: A piece of one segment or more; what is left at its end is not
-      looked at.
+    piece: A piece of two segments or more; of the first one, nothing is
+      predicted, and what is left at the end is not looked at.
     told: Whether the model knows the true segment before.
   """
   model = synthesizer.model
   frames = model.network.segment_frames
   number = len(piece.log_mel) // frames
   truth = piece.log_mel[: number * frames].reshape(number, frames, -1)
-  tokens = synthesizer.prepare(piece.notes, overlap=0).tokens[:number]
-  silence = np.full_like(truth[:1], model.spectrogram.mel_range[0])
-  context = np.concatenate([silence, truth[:-1]])
-  is_known = np.zeros((number, frames), bool)
-  is_known[1:] = told
+  tokens = synthesizer.prepare(piece.notes, overlap=0).tokens[1:number]
+  context, truth = truth[:-1], truth[1:]
+  is_known = np.full(truth.shape[:2], told)
   noise = np.random.default_rng(0).normal(size=truth.shape)
   found = _predict(
     synthesizer.parameters,

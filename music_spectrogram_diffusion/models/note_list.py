@@ -37,7 +37,7 @@ class NoteList:
     program: MIDI program; 0 for drums.
     velocity: Velocity bin over the number of bins, in (0, 1]; 0 if unknown.
     onset: Start, in shift steps of 10 ms from the segment's start: below 0
-      where a note is held from before, or 0 if it is unknown.
+      where a note is held from before, -1000 at the least, or 0 if unknown.
     offset: End, likewise; `NEVER` where the segment ends first, and of drums.
     tied: Whether the note began before the segment.
     mask: Which positions hold a note.
@@ -92,6 +92,7 @@ def parse_note_list(
   # A long time is split over a run of shift tokens, which add up. The tie
   # section's times are its own.
   is_tie = tokens == vocabulary.tie
+  is_tie &= jnp.cumsum(is_tie, axis=1) == 1
   total = jnp.cumsum(jnp.where(is_shift, shift, 0), axis=1)
   run_starts = is_shift & ~jnp.pad(is_shift, ((0, 0), (1, 0)))[:, :-1]
   before = jnp.where(is_shift, total - shift, total)

@@ -25,9 +25,9 @@ def detokenize_segments(
   Made for sequences as models may write them: what has no meaning is passed
   over, and nothing is an error. A note that a tie section does not list ends
   there; one that it lists though it does not sound starts there, with the
-  velocity that it says or 100; what sounds at the end of the last segment
-  ends there. A note that is struck again is cut. Drums last 10 ms, and so do
-  notes of no length.
+  velocity that it says or 100, and without its age; what sounds at the end of
+  the last segment ends there. A note that is struck again is cut. Drums last
+  10 ms, and so do notes of no length.
 
   Args:
     segments: Tokens of each segment, with or without EOS and padding.
@@ -84,7 +84,7 @@ def detokenize_segments(
       elif token in vocabulary.pitch:
         voice = program, vocabulary.pitch.index(token)
         if in_tie_section:
-          tied[voice] = velocity
+          tied[voice] = velocity or _UNKNOWN_VELOCITY
           continue
         if voice in sounding:
           end(voice, now)

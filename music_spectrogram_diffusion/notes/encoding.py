@@ -45,7 +45,8 @@ def tokenize_segments(
   10 ms. The format is that of Hawthorne et al. 2022,
   https://arxiv.org/abs/2206.05408. A vocabulary that describes ties writes the
   notes of the tie section as [shift,] [program,] [velocity,] pitch, too, where
-  the shift is the time since the note began, 10 s if it is longer.
+  the shift is the time since the note began, 10 s if it is longer; of what came
+  before the tie token, events go on with the program alone.
 
   A segment depends on nothing but where it starts and ends: a call with a
   `first_frame` of k hops gives what the call without gives from its
@@ -242,7 +243,8 @@ def _encode(
   program_changes = _changes(notes.program[pitched])
   program_token = vocabulary.program.start + notes.program
   pitch_token = vocabulary.pitch.start + notes.pitch
-  age = np.minimum(age, vocabularies.MAX_SHIFT)
+  # Behind the end of a song there may be empty notes that lie ahead.
+  age = np.clip(age, 1, vocabularies.MAX_SHIFT)
   tied_velocity = vocabulary.velocity_to_bin(notes.velocity[tied])
   described = np.full(len(tied), vocabulary.describe_ties)
   tie_section = _interleave(

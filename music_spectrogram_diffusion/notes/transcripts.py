@@ -80,6 +80,8 @@ class _Reader:
       if token == vocabularies.EOS:
         break
       if token in vocabulary.shift:
+        if self._in_tie_section and vocabulary.describe_ties:
+          continue  # An age.
         shift += vocabulary.shift.index(token)
         time = start + shift
         if limit is not None and time > limit:

@@ -111,17 +111,27 @@ class InverterLearner:
     """Draws all parameters, and the optimizers' states for them."""
     generator_key, discriminator_key = jax.random.split(key)
     parameters = self.generator.init(generator_key)
-    judges, judges_optimizer = None, None
+    judges = None
     if self.discriminators is not None:
       clip = jnp.zeros((1, self.generator.spectrogram.sample_rate))
       judges = self.discriminators.init(discriminator_key, clip)["params"]
-      judges_optimizer = self.discriminator_optimizer.init(judges)
+    return self.state_of(parameters, judges)
+
+  def state_of(
+    self,
+    parameters: Mapping[str, Any],
+    discriminators: Mapping[str, Any] | None,
+  ) -> InverterState:
+    """The state of these parameters before the first step."""
+    judges_optimizer = None
+    if discriminators is not None:
+      judges_optimizer = self.discriminator_optimizer.init(discriminators)
     return InverterState(
       step=jnp.zeros((), jnp.int32),
       parameters=parameters,
       average=jax.tree.map(jnp.copy, parameters),
       optimizer=self.optimizer.init(parameters),
-      discriminators=judges,
+      discriminators=discriminators,
       discriminator_optimizer=judges_optimizer,
     )
 

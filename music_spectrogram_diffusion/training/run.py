@@ -39,6 +39,9 @@ _MAY_CHANGE = frozenset(
 )
 """Fields of a description that weights do not depend on."""
 
+_ADDED_LATER = {"describe_ties": False}
+"""What fields were, where a description does not have them yet."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -241,7 +244,9 @@ def _differences(ours, theirs, name=""):
     for key in [*ours, *(key for key in theirs if key not in ours)]:
       if key not in _MAY_CHANGE:
         inner = f"{name}/{key}" if name else key
-        yield from _differences(ours.get(key), theirs.get(key), inner)
+        otherwise = _ADDED_LATER.get(key)
+        found = theirs.get(key, otherwise)
+        yield from _differences(ours.get(key, otherwise), found, inner)
   elif ours != theirs:
     yield f"{name} is {_brief(theirs)} there and {_brief(ours)} here"
 

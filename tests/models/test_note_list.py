@@ -130,6 +130,14 @@ def tokens_of(text):
         (62, 3, False, 0, NEVER, False, 9),
       ],
     ),
+    # There is one tie token; others are passed over.
+    (
+      "tie s5 i0 v1 p60 tie p61 tie",
+      [
+        (60, 0, False, 5, NEVER, False, 1),
+        (61, 0, False, 5, NEVER, False, 1),
+      ],
+    ),
     # A program holds until the next one, a velocity likewise.
     (
       "tie i4 v9 p60 s3 p61 i5 p61",

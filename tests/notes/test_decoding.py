@@ -118,6 +118,11 @@ def test_a_segment_without_tie_section_ends_nothing():
   assert decode(held, [EOS]) == [(0, 1024, 60, 100, 0, False)]
 
 
+def test_a_note_that_is_listed_as_off_has_velocity_100():
+  listed = [VOCABULARY.program[0], OFF, VOCABULARY.pitch[60], VOCABULARY.tie]
+  assert decode([*listed, EOS]) == [(0, 512, 60, 100, 0, False)]
+
+
 def test_a_note_struck_again_is_cut():
   note = [VOCABULARY.program[0], ON, VOCABULARY.pitch[60]]
   tokens = [VOCABULARY.tie, *note, VOCABULARY.shift[50], *note, EOS]
@@ -138,8 +143,15 @@ def test_what_comes_after_eos_is_passed_over():
   assert decode([VOCABULARY.tie, EOS, *note]) == []
 
 
+_FEW = [EOS, OFF, ON, VOCABULARY.tie, VOCABULARY.pitch[60], VOCABULARY.drum[36]]
+_FEW += [VOCABULARY.shift[0], VOCABULARY.shift[1000], VOCABULARY.program[7]]
+
+
 @hypothesis.given(
-  st.lists(st.lists(st.integers(0, 1700), max_size=60), max_size=4)
+  st.lists(
+    st.lists(st.sampled_from(_FEW) | st.integers(0, 1700), max_size=60),
+    max_size=4,
+  )
 )
 def test_any_tokens_decode_to_valid_notes(segments):
   decode(*segments)

@@ -304,15 +304,42 @@ def test_tokens_are_those_of_the_rules_one_by_one(notes, bins, describe_ties):
   assert segments == slow_tokenize(notes, bins, describe_ties, len(segments))
 
 
-@hypothesis.given(songs(), st.integers(0, 4))
-def test_a_later_start_gives_the_later_segments(notes, skipped):
-  segments = tokenize(notes, num_segments=6)
-  later = tokenize(notes, first_frame=256 * skipped, num_segments=6 - skipped)
+@hypothesis.given(songs(), st.integers(0, 4), st.booleans())
+def test_a_later_start_gives_the_later_segments(notes, skipped, describe_ties):
+  vocabulary = Vocabulary(127, describe_ties)
+  segments = tokenize(notes, vocabulary, num_segments=6)
+  later = tokenize(
+    notes, vocabulary, first_frame=256 * skipped, num_segments=6 - skipped
+  )
   assert later == segments[skipped:]
-  in_song = tokenize(notes)
+  in_song = tokenize(notes, vocabulary)
   if skipped < len(in_song):
-    later = tokenize(notes, first_frame=256 * skipped)
+    later = tokenize(notes, vocabulary, first_frame=256 * skipped)
     assert later == in_song[skipped:]
+
+
+@hypothesis.given(songs(), st.integers(1, 600))
+def test_ids_are_those_of_the_vocabulary_even_behind_the_song(
+  notes, song_frames
+):
+  vocabulary = Vocabulary(127, describe_ties=True)
+  segments = tokenize(
+    notes, vocabulary, song_frames=song_frames, num_segments=6
+  )
+  assert all(0 < token < vocabulary.drum.stop for token in sum(segments, []))
+
+
+def test_thinned_ties_keep_their_own_ages_and_velocities():
+  vocabulary = Vocabulary(velocity_bins=127, describe_ties=True)
+  notes = Notes.from_columns(
+    [0.0, 1.0, 2.0], 9.0, [60, 62, 64], [50, 20, 90], 10
+  )
+  with pytest.warns(UserWarning, match="Left out 1 notes"):
+    segments = tokenize(notes, vocabulary, first_frame=256, max_notes=2)
+  assert segments[0][:7] == (
+    [shift(512), vocabulary.program[10], vocabulary.velocity[50], pitch(60)]
+    + [shift(312), vocabulary.velocity[90], pitch(64)]
+  )
 
 
 def test_too_many_tokens_keep_the_loudest_and_longest_notes():

@@ -18,11 +18,11 @@ ON, OFF = V.velocity[1], V.velocity[0]
 SHIFT, PITCH, PROGRAM, DRUM = V.shift, V.pitch, V.program, V.drum
 
 
-def read(*segments):
+def read(*segments, vocabulary=V):
   """Rows of (onset step, offset step, pitch, program, is drum)."""
   notes = read_transcript(
     [np.array(tokens, np.int32) for tokens in segments],
-    vocabulary=V,
+    vocabulary=vocabulary,
     segment_frames=256,
     frame_rate=125.0,
   )
@@ -63,6 +63,21 @@ def test_tied_notes_go_on_and_others_end_where_the_segment_starts():
   first = [V.tie, PROGRAM[3], ON, PITCH[60], PITCH[62], EOS, PITCH[70]]
   second = [PROGRAM[3], PITCH[60], V.tie, SHIFT[10], PROGRAM[3], OFF, PITCH[60]]
   assert read(first, second) == [(0, 204, 62, 3, False), (0, 214, 60, 3, False)]
+
+
+def test_what_ties_say_of_themselves_is_passed_over():
+  song = Notes.from_columns([0.0, 5.0], [7.0, 6.5], [60, 62], 100)
+  plain, described = (
+    read(
+      *tokenize_segments(
+        song, vocabulary=vocabulary, segment_frames=256, frame_rate=125.0
+      ),
+      vocabulary=vocabulary,
+    )
+    for vocabulary in (V, Vocabulary(describe_ties=True))
+  )
+  assert described == plain
+  assert [row[2] for row in plain] == [60, 62]
 
 
 def test_contradictions_are_passed_over():

@@ -77,16 +77,7 @@ def drawn(learner):
     ),
     (shapes.parameters, shapes.discriminators),
   )
-  return shapes.replace(
-    step=np.int32(0),
-    parameters=parameters,
-    average=parameters,
-    optimizer=learner.optimizer.init(parameters),
-    discriminators=discriminators,
-    discriminator_optimizer=learner.discriminator_optimizer.init(
-      discriminators
-    ),
-  )
+  return learner.state_of(parameters, discriminators)
 
 
 @pytest.fixture(scope="module")

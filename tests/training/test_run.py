@@ -172,6 +172,13 @@ def test_what_weights_do_not_depend_on_may_change(train, tmp_path):
   assert described["sampling"] == 9
 
 
+def test_a_run_from_before_ties_were_described_goes_on_without(train, tmp_path):
+  train()
+  train(Learner(describe_ties=False), total_steps=3)
+  with pytest.raises(ValueError, match="describe_ties is false there and true"):
+    train(Learner(describe_ties=True), total_steps=4)
+
+
 def test_a_new_run_starts_from_given_weights_and_does_so_once(train):
   assert train(initial_model=initial(10.0)).average["number"] == 12
   state = train(total_steps=3, initial_model=initial(100.0))
