@@ -138,6 +138,9 @@ def test_arrays_of_the_host_come_back_as_such(tmp_path):
 
 OPTIMIZERS = {
   "factored": training.adafactor(),
+  "Muon's and NAdam's": training.muon(
+    1e-2, is_inner=lambda tree: jax.tree.map(lambda leaf: leaf.ndim == 2, tree)
+  ),
   "partly frozen": optax.multi_transform(
     {"trained": training.adamw(1e-3), "frozen": optax.set_to_zero()},
     {"encoder": "frozen", "decoder": "trained"},

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from music_spectrogram_diffusion.training import partitioning
+from music_spectrogram_diffusion.training import optimizers, partitioning
 
 ROOT = pathlib.Path(__file__).parents[2]
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true", "PYTHONPATH": str(ROOT)}
@@ -144,9 +144,20 @@ DENSE = "decoder/time_emb_dense1/kernel"
 @pytest.mark.parametrize(
   ("optimizer", "expected"),
   [
-    (optax.adam(0.1), {f"{m}/{p}" for m in ("mu", "nu") for p in (WO, DENSE)}),
+    (
+      optax.adam(0.1),
+      {f"0/{m}/{p}" for m in ("mu", "nu") for p in (WO, DENSE)},
+    ),
     # Rows and columns of large kernels are small and stay whole.
-    (optax.adafactor(0.1), {f"v/{WO}"}),
+    (optax.adafactor(0.1), {f"0/v/{WO}"}),
+    # Matrices inside the network have momentum alone.
+    (
+      optimizers.muon(0.1),
+      {f"1/inner_states/muon/inner_state/0/mu/{WO}"}
+      | {
+        f"1/inner_states/adam/inner_state/0/{m}/{DENSE}" for m in ("mu", "nu")
+      },
+    ),
   ],
 )
 def test_an_optimizer_s_arrays_lie_with_their_parameters(optimizer, expected):
@@ -157,7 +168,7 @@ def test_an_optimizer_s_arrays_lie_with_their_parameters(optimizer, expected):
     for path, where in jax.tree_util.tree_leaves_with_path(placed)
     if "model" in where.spec
   }
-  assert {path.removeprefix("optimizer/0/") for path in cut} == expected
+  assert {path.removeprefix("optimizer/") for path in cut} == expected
 
 
 def test_a_batch_that_does_not_divide_is_an_error(monkeypatch):
