@@ -122,7 +122,12 @@ class InverterLearner:
     parameters: Mapping[str, Any],
     discriminators: Mapping[str, Any] | None,
   ) -> InverterState:
-    """The state of these parameters before the first step."""
+    """The state before the first step, with optimizers' states of zero steps.
+
+    Args:
+      parameters: The generator's; its average starts as they are.
+      discriminators: Theirs; None where the generator trains alone.
+    """
     judges_optimizer = None
     if discriminators is not None:
       judges_optimizer = self.discriminator_optimizer.init(discriminators)
