@@ -88,7 +88,9 @@ def play(
   for row, invert in inverters.items():
     print(f"{row}: {len(pieces)} pieces", file=sys.stderr)
     played[row] = {
-      piece.name: np.asarray(invert(piece.log_mel))[: len(piece.samples)]
+      piece.name: np.asarray(invert(piece.log_mel, piece.notes))[
+        : len(piece.samples)
+      ]
       for piece in pieces
     }
   return played

@@ -88,7 +88,7 @@ def play_soundfont(
 def play_ground_truth(
   piece: Piece, invert: inverter.Inverter, key: str, cache: pathlib.Path
 ) -> Rendering:
-  """Puts the soundfont's own spectrogram through the inverter.
+  """Puts the soundfont's own spectrogram, and the notes, through the inverter.
 
   What a perfect model would sound like. Kept in `cache` under a hash of what
   went in.
@@ -102,14 +102,18 @@ def play_ground_truth(
   digest = hashlib.sha256(key.encode() + piece.log_mel.tobytes())
   path = cache / f"{digest.hexdigest()}.npy"
   if not path.exists():
-    np.save(path, np.asarray(invert(piece.log_mel)))
+    np.save(path, np.asarray(invert(piece.log_mel, piece.notes)))
   return Rendering(np.load(path), piece.log_mel)
 
 
 def fingerprint(invert: inverter.Inverter) -> str:
   """What tells an inverter from others: a hash of its settings and weights."""
-  leaves, structure = jax.tree.flatten(vars(invert))
+  settings = dict(vars(invert))
+  inner = settings.pop("inner", None)
+  leaves, structure = jax.tree.flatten(settings)
   digest = hashlib.sha256(f"{type(invert).__name__} {structure}".encode())
+  if inner is not None:
+    digest.update(fingerprint(inner).encode())
   for leaf in leaves:
     is_array = isinstance(leaf, np.ndarray | jax.Array)
     digest.update(

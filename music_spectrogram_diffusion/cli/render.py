@@ -82,6 +82,14 @@ def render(
       " inverter.  [default: the model's]"
     ),
   ] = None,
+  follow_notes: Annotated[
+    bool | None,
+    typer.Option(
+      "--follow-notes/--no-follow-notes",
+      help="Tell the inverter the notes, for clean tones.  [default: ours yes,"
+      " others no]",
+    ),
+  ] = None,
   dtype: Annotated[
     str | None,
     typer.Option(
@@ -148,7 +156,7 @@ def render(
 
     with console.warnings_as_lines(model or ""):
       synthesizer = inference.Synthesizer.from_pretrained(
-        model, inverter=inverter, dtype=dtype
+        model, inverter=inverter, follow_notes=follow_notes, dtype=dtype
       )
     settings = {
       "steps": steps,
@@ -165,6 +173,7 @@ def render(
       "model_hash": synthesizer.model_hash,
       "dtype": synthesizer.model.network.dtype,
       "inverter": inverter or type(synthesizer.inverter).__name__,
+      "follow_notes": synthesizer.follows_notes,
       "settings": dict(synthesizer.defaults) | given,
     }
     given.pop("overlap", None)

@@ -12,7 +12,7 @@ from jax import Array
 from jaxtyping import Float, Float32
 import numpy as np
 
-from music_spectrogram_diffusion import audio, inverter
+from music_spectrogram_diffusion import audio, inverter, notes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +85,17 @@ class TimedInverter:
     return self._inner.config
 
   def __call__(
-    self, log_mel: Float[np.ndarray | Array, "frames mel_bins"]
+    self,
+    log_mel: Float[np.ndarray | Array, "frames mel_bins"],
+    played: notes.Notes | None = None,
   ) -> Float32[np.ndarray, " samples"]:
     """Inverts a whole spectrogram, untimed."""
-    return self._inner(log_mel)
+    return self._inner(log_mel, played)
 
   def stream(
-    self, chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]]
+    self,
+    chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]],
+    played: notes.Notes | None = None,
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made; see `inverter.Inverter`."""
     waited_s = 0.0
@@ -111,7 +115,7 @@ class TimedInverter:
         self._mel.append((len(chunk), spent_s))
         yield chunk
 
-    stream = self._inner.stream(timed_chunks())
+    stream = self._inner.stream(timed_chunks(), played)
     while True:
       start, waited_s = self._clock(), 0.0
       samples = next(stream, None)

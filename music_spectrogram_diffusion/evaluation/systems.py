@@ -11,7 +11,7 @@ import zlib
 from jaxtyping import Float32
 import numpy as np
 
-from music_spectrogram_diffusion import audio, inference, inverter
+from music_spectrogram_diffusion import audio, inference, inverter, notes
 from music_spectrogram_diffusion.evaluation import realtime
 from music_spectrogram_diffusion.evaluation.songs import Song
 
@@ -66,14 +66,19 @@ class ThroughInverter:
   name: str = THROUGH_INVERTER
 
   def __call__(self, song: Song) -> Rendering:
-    """Inverts the spectrogram chunk by chunk, as a model would give it."""
+    """Inverts the spectrogram chunk by chunk, as a model would give it.
+
+    The inverter is told the notes, as a model tells it.
+    """
     timed = realtime.TimedInverter(self.inverter)
     config = timed.config
     samples = audio.resample(song.samples, _SAMPLE_RATE, config.sample_rate)
     log_mel = audio.log_mel(samples, config)
     starts = range(0, len(log_mel), _CHUNK_FRAMES)
     chunks = [log_mel[start : start + _CHUNK_FRAMES] for start in starts]
-    inverted = np.concatenate(list(timed.stream(chunks)))
+    inverted = np.concatenate(
+      list(timed.stream(chunks, notes.to_slakh_classes(song.notes)))
+    )
     # No model was waited for: spectrograms cost nothing here.
     timing = dataclasses.replace(timed.timing(), mel_s=0.0)
     return _at_common_rate(inverted, config, timing)

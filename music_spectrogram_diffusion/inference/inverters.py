@@ -13,7 +13,11 @@ GRIFFIN_LIM = "griffin-lim"
 
 
 def own_inverter(
-  model_path: Path, config: audio.SpectrogramConfig, *, chunk_frames: int
+  model_path: Path,
+  config: audio.SpectrogramConfig,
+  *,
+  chunk_frames: int,
+  follow_notes: bool | None = None,
 ) -> inverter.Inverter:
   """The inverter that came with a model if it can run, else Griffin-Lim.
 
@@ -21,12 +25,18 @@ def own_inverter(
     model_path: The model directory.
     config: Features of the model.
     chunk_frames: Frames that a stream brings at a time.
+    follow_notes: Whether it is told the notes; None for what it is made for.
 
   Raises:
     checkpoints.CheckpointError: It is damaged, or of other features.
   """
   if checkpoints.has_inverter(model_path):
-    return _neural(model_path, config, chunk_frames)
+    return _neural(model_path, config, chunk_frames, follow_notes)
+  return _told(_published_or_griffin_lim(model_path, config), follow_notes)
+
+
+def _published_or_griffin_lim(model_path, config) -> inverter.Inverter:
+  """The published inverter of a model, if it is there and can run."""
   network = model_path / checkpoints.ONNX_INVERTER
   if network.exists():
     if importlib.util.find_spec("onnxruntime"):
@@ -35,7 +45,7 @@ def own_inverter(
       "The inverter of this model needs onnxruntime, which is not installed;"
       " Griffin-Lim takes its place. For the published sound,"
       " pip install onnxruntime.",
-      stacklevel=3,
+      stacklevel=4,
     )
   return inverter.GriffinLim(config)
 
@@ -45,6 +55,7 @@ def find_inverter(
   config: audio.SpectrogramConfig,
   *,
   chunk_frames: int,
+  follow_notes: bool | None = None,
 ) -> inverter.Inverter:
   """The inverter of a name or a path.
 
@@ -53,23 +64,33 @@ def find_inverter(
       model, or its name, whose inverter is wanted.
     config: Features of the model that it is to play.
     chunk_frames: Frames that a stream brings at a time.
+    follow_notes: Whether it is told the notes; None for what it is made for.
 
   Raises:
     ValueError: There is none, it cannot be read, or is of other features.
   """
   if name == GRIFFIN_LIM:
-    return inverter.GriffinLim(config)
+    return _told(inverter.GriffinLim(config), follow_notes)
   path = Path(name)
   if path.is_file():
-    return inverter.OnnxInverter(path, config)
+    return _told(inverter.OnnxInverter(path, config), follow_notes)
   if (path / "saved_model.pb").is_file():
-    return inverter.SavedModelInverter(path, config)
-  return _neural(checkpoints.find_inverter(name), config, chunk_frames)
+    return _told(inverter.SavedModelInverter(path, config), follow_notes)
+  found = checkpoints.find_inverter(name)
+  return _neural(found, config, chunk_frames, follow_notes)
+
+
+def _told(chosen: inverter.Inverter, follow_notes) -> inverter.Inverter:
+  """An inverter that makes use of notes, if it is to."""
+  return inverter.NoteGuidedInverter(chosen) if follow_notes else chosen
 
 
 def _neural(
-  path: Path, config: audio.SpectrogramConfig, chunk_frames: int
-) -> inverter.NeuralInverter:
+  path: Path,
+  config: audio.SpectrogramConfig,
+  chunk_frames: int,
+  follow_notes: bool | None,
+) -> inverter.Inverter:
   """An inverter of ours, which has to be one of the model's features."""
   generator, parameters = checkpoints.load_inverter(path)
   if generator.spectrogram != config:
@@ -81,6 +102,9 @@ def _neural(
   # As much as the first chunk gives, so that a stream needs one program; and
   # more for whole spectrograms.
   size = max(1, chunk_frames - after)
-  return inverter.NeuralInverter(
+  chosen = inverter.NeuralInverter(
     config, generator, jax.device_put(parameters), block_sizes=(size, 4 * size)
   )
+  if follow_notes is None:
+    follow_notes = getattr(generator, "follows_notes", False)
+  return _told(chosen, follow_notes)

@@ -82,6 +82,7 @@ class Synthesizer:
     name: str | os.PathLike | None = None,
     *,
     inverter: str | os.PathLike | None = None,
+    follow_notes: bool | None = None,
     dtype: str | None = None,
   ) -> "Synthesizer":
     """Loads a model; downloads and converts published ones on first use.
@@ -93,6 +94,9 @@ class Synthesizer:
       inverter: What plays the spectrograms in place of the model's own:
         "griffin-lim", an ONNX file, a SavedModel's directory, or a model that
         has an inverter of ours.
+      follow_notes: Whether the inverter is told the notes, so that their tones
+        are clean, by an `inverter.NoteGuidedInverter`. None for what the
+        inverter is made for: ours yes, published ones no.
       dtype: What the products of sampling steps are made in, "float32" or
         "bfloat16": faster on GPUs, TPUs and newer CPUs. None for the model's
         own.
@@ -127,12 +131,13 @@ class Synthesizer:
     features = model.spectrogram
     overlap = model.sampling_settings.get("overlap_frames", 0)
     chunk_frames = model.network.segment_frames - overlap
+    lengths_and_notes = dict(
+      chunk_frames=chunk_frames, follow_notes=follow_notes
+    )
     if inverter is None:
-      chosen = inverters.own_inverter(path, features, chunk_frames=chunk_frames)
+      chosen = inverters.own_inverter(path, features, **lengths_and_notes)
     else:
-      chosen = inverters.find_inverter(
-        inverter, features, chunk_frames=chunk_frames
-      )
+      chosen = inverters.find_inverter(inverter, features, **lengths_and_notes)
     return cls(
       model=model,
       parameters=_move_to_device(parameters),
@@ -144,6 +149,11 @@ class Synthesizer:
   def spectrogram_config(self) -> audio.SpectrogramConfig:
     """The features that are generated; gives the sample rate."""
     return self.model.spectrogram
+
+  @property
+  def follows_notes(self) -> bool:
+    """Whether the inverter is told the notes and goes by them."""
+    return isinstance(self.inverter, inverter_lib.NoteGuidedInverter)
 
   @property
   def defaults(self) -> dict[str, Any]:
@@ -343,7 +353,7 @@ class Synthesizer:
     for row, tokens in zip(padded, segments, strict=True):
       row[: len(tokens)] = tokens
     num_samples = round(duration_s * config.sample_rate)
-    return Song(padded, num_samples, seed, overlap)
+    return Song(padded, num_samples, notes, seed, overlap)
 
   def _play(self, song: Song, log_mels: Iterable) -> Iterator[Segment]:
     """The audio of a song's spectrograms, as these are made."""
@@ -358,7 +368,7 @@ class Synthesizer:
         yield log_mel
 
     left = song.num_samples
-    for samples in self.inverter.stream(spectrograms()):
+    for samples in self.inverter.stream(spectrograms(), song.played):
       if not left and not fresh:
         break
       nothing = np.zeros((0, self.model.spectrogram.n_mels), np.float32)

@@ -1,6 +1,6 @@
 """Log-mel spectrograms back to waveforms, whole or as a stream.
 
-Depends on `audio`; every inverter keeps the contract of `Inverter`.
+Depends on `audio` and `notes`; every inverter keeps the contract of `Inverter`.
 """
 
 from music_spectrogram_diffusion.inverter.discriminators import (
@@ -22,6 +22,7 @@ from music_spectrogram_diffusion.inverter.losses import (
   spectral_reconstruction_loss,
   stft_distance,
 )
+from music_spectrogram_diffusion.inverter.note_guided import NoteGuidedInverter
 from music_spectrogram_diffusion.inverter.onnx import OnnxInverter
 from music_spectrogram_diffusion.inverter.saved_model import SavedModelInverter
 from music_spectrogram_diffusion.inverter.seanet import SeaNet
@@ -47,6 +48,7 @@ __all__ = [
   "Inverter",
   "LossWeights",
   "NeuralInverter",
+  "NoteGuidedInverter",
   "OnnxInverter",
   "SavedModelInverter",
   "SeaNet",

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Complex64, Float, Float32, Int
 import numpy as np
 
-from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion import audio, notes
 from music_spectrogram_diffusion.inverter import inverter, stft
 
 # Updates of `mel_to_linear`: the mel error is then far below that of phases.
@@ -80,15 +80,21 @@ class GriffinLim:
       )
 
   def __call__(
-    self, log_mel: Float[np.ndarray | Array, "frames mel_bins"]
+    self,
+    log_mel: Float[np.ndarray | Array, "frames mel_bins"],
+    played: notes.Notes | None = None,
   ) -> Float32[np.ndarray, " samples"]:
     """Inverts a whole spectrogram; see `inverter.Inverter`."""
+    del played
     return np.concatenate([np.zeros(0, np.float32), *self.stream([log_mel])])
 
   def stream(
-    self, chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]]
+    self,
+    chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]],
+    played: notes.Notes | None = None,
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made; see `inverter.Inverter`."""
+    del played
     hop = self.config.hop_length
     checked = (inverter.check_log_mel(chunk, self.config) for chunk in chunks)
     blocks = inverter.cut_into_blocks(checked, self.block_frames)

@@ -8,7 +8,7 @@ from jax import Array
 from jaxtyping import Float, Float32
 import numpy as np
 
-from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion import audio, notes
 
 
 @runtime_checkable
@@ -24,12 +24,16 @@ class Inverter(Protocol):
     """The features that are inverted."""
 
   def __call__(
-    self, log_mel: Float[np.ndarray | Array, "frames mel_bins"]
+    self,
+    log_mel: Float[np.ndarray | Array, "frames mel_bins"],
+    played: notes.Notes | None = None,
   ) -> Float32[np.ndarray, " samples"]:
     """Inverts a whole spectrogram.
 
     Args:
       log_mel: Natural logarithm of mel magnitudes, as `audio.log_mel` gives.
+      played: The notes that it is of, where they are known. Most inverters do
+        not ask for them.
 
     Returns:
       `frames * hop_length` samples, nominally in [-1, 1] and not clipped.
@@ -39,12 +43,15 @@ class Inverter(Protocol):
     """
 
   def stream(
-    self, chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]]
+    self,
+    chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]],
+    played: notes.Notes | None = None,
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made, in constant memory.
 
     Args:
       chunks: Consecutive frames, any number at a time.
+      played: As for a whole spectrogram: those of the whole song.
 
     Yields:
       Consecutive samples, any number at a time; `hop_length` for each frame

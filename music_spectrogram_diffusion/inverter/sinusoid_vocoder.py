@@ -26,15 +26,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 import numpy as np
 
 from music_spectrogram_diffusion import audio
-from music_spectrogram_diffusion.inverter import sinusoids, stft
+from music_spectrogram_diffusion.inverter import mel_magnitudes, sinusoids
 
 _KERNEL = 7
 _EPSILON = 1e-6
-_MAGNITUDE_FLOOR = 1e-7
 _LARGEST_MAGNITUDE = float(np.exp(6.0))
 _START_LOG_GAIN = -1.0
 _LOG_GAIN_RANGE = (-8.0, 4.0)
-_LARGEST_CORRECTION = 30.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +45,8 @@ class SinusoidVocoder:
     num_blocks: Blocks of the trunk; each sees 3 frames farther to both sides.
     expansion: Hidden channels of a block, over `channels`.
     num_corrections: How often magnitudes are corrected at the end.
+    follows_notes: Whether a `NoteGuidedInverter` is to go on from here where
+      notes are known.
     dtype: Name of the dtype of the trunk; parameters are float32.
   """
 
@@ -55,6 +55,7 @@ class SinusoidVocoder:
   num_blocks: int = 7
   expansion: int = 3
   num_corrections: int = 2
+  follows_notes: bool = True
   dtype: str = "float32"
 
   def __post_init__(self):
@@ -173,12 +174,14 @@ class SinusoidVocoder:
     )
     mel = jnp.exp(log_mel[:, reach : log_mel.shape[1] - reach])
     phases = sinusoids.running_phases(spectra.deviation, phases, config)
-    magnitude = jnp.minimum(spread_mel(mel, config), _LARGEST_MAGNITUDE)
+    magnitude = jnp.minimum(
+      mel_magnitudes.spread_mel(mel, config), _LARGEST_MAGNITUDE
+    )
     samples = sinusoids.draw(spectra, magnitude, phases, config)
     hop, last = config.hop_length, mel.shape[1]
     samples = samples[:, hop:-hop]  # One frame alone is no signal yet.
     for i in range(1, self.num_corrections + 1):
-      samples = _correct(samples, mel[:, i : last - i], config)
+      samples = mel_magnitudes.correct(samples, mel[:, i : last - i], config)
     return samples, phases, spectra.deviation
 
 
@@ -257,17 +260,6 @@ class ConvNeXtBlock(nn.Module):
     return x[:, side : side + num_frames] + scale.astype(self.dtype) * y
 
 
-def spread_mel(
-  mel: Float[Array, "*batch mel_bins"], config: audio.SpectrogramConfig
-) -> Float[Array, "*batch bins"]:
-  """Linear magnitudes that mel magnitudes suggest: each spread evenly."""
-  matrix = audio.mel_matrix(config)
-  per_mel = np.maximum(matrix.sum(0), _EPSILON)  # Some hold no bin.
-  spread = (matrix / per_mel).T * _per_bin(config)
-  linear = jnp.matmul(mel, spread, precision="highest")
-  return jnp.maximum(linear, _MAGNITUDE_FLOOR)
-
-
 def frequency_loss(
   deviation: Float[Array, "batch frames bins"],
   samples: Float[Array, "batch samples"],
@@ -304,33 +296,3 @@ def _features(log_mel, config):
   scaled = 3.0 * audio.scale_log_mel(log_mel, config)
   limited = (jnp.clip(x, -3.0, 3.0) for x in (slope, curvature))
   return jnp.concatenate([scaled, *limited, loudness], axis=-1)
-
-
-def _per_bin(config):
-  """One over how much weight each bin of the transform has in all mel bins."""
-  weight = audio.mel_matrix(config).sum(1)
-  heard = weight > 0
-  return np.where(heard, 1.0 / np.where(heard, weight, 1.0), 0.0)
-
-
-def _correct(samples, mel, config):
-  """Scales the spectrum of samples so that it has nearly these mel magnitudes.
-
-  Args:
-    samples: One hop more than there are frames.
-    mel: Mel magnitudes of the frames that lie within the samples.
-
-  Returns:
-    The samples without the first and the last hop.
-  """
-  matrix = audio.mel_matrix(config)
-  spectrum = stft.stft(samples, config)
-  real, imaginary = spectrum.real, spectrum.imag
-  power = jnp.square(real) + jnp.square(imaginary)
-  found = jnp.sqrt(power + 1e-12) @ matrix
-  ratio = (mel + config.log_floor) / (found + config.log_floor)
-  back = np.float32(matrix.T * _per_bin(config))
-  gain = jnp.clip(ratio @ back, 0.0, _LARGEST_CORRECTION)
-  scaled = lax.complex(gain * real, gain * imaginary)
-  corrected = stft.inverse_stft(scaled, config)
-  return corrected[:, config.hop_length : -config.hop_length]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Float32, Int, PRNGKeyArray
 import numpy as np
 
-from music_spectrogram_diffusion import audio
+from music_spectrogram_diffusion import audio, notes
 from music_spectrogram_diffusion.inverter import inverter
 
 
@@ -133,15 +133,21 @@ class BlockInverter(abc.ABC):
     """
 
   def __call__(
-    self, log_mel: Float[np.ndarray | Array, "frames mel_bins"]
+    self,
+    log_mel: Float[np.ndarray | Array, "frames mel_bins"],
+    played: notes.Notes | None = None,
   ) -> Float32[np.ndarray, " samples"]:
     """Inverts a whole spectrogram; see `inverter.Inverter`."""
+    del played
     return np.concatenate([np.zeros(0, np.float32), *self.stream([log_mel])])
 
   def stream(
-    self, chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]]
+    self,
+    chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]],
+    played: notes.Notes | None = None,
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made; see `inverter.Inverter`."""
+    del played
     checked = (inverter.check_log_mel(chunk, self.config) for chunk in chunks)
     before, after = self.reach
     blocks = cut_into_overlapping_blocks(

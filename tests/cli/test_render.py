@@ -33,6 +33,7 @@ class FakeSynthesizer:
   defaults = types.MappingProxyType(
     {"steps": 4, "sampler": "ddim", "guidance": 1.5}
   )
+  follows_notes = True
 
   def __init__(self):
     self.calls, self.overlaps = [], []
@@ -75,9 +76,12 @@ class BatchTooLargeError(ValueError):
 def synthesizer(monkeypatch):
   fake = FakeSynthesizer()
   room = types.ModuleType("inference")
-  room.Synthesizer = types.SimpleNamespace(
-    from_pretrained=lambda path, inverter, dtype: fake
-  )
+
+  def from_pretrained(path, **loading):
+    fake.loading = loading
+    return fake
+
+  room.Synthesizer = types.SimpleNamespace(from_pretrained=from_pretrained)
   room.BatchTooLargeError = BatchTooLargeError
   room.peak_memory = lambda: "at most 1.00 GB"
   monkeypatch.setattr(
@@ -139,6 +143,7 @@ def test_the_sidecar_says_what_made_the_audio(synthesizer, song):
     "model_hash": "0123abcd",
     "dtype": "bfloat16",
     "inverter": "GriffinLim",
+    "follow_notes": True,
     "settings": {"steps": 4, "sampler": "ddim", "guidance": 2.0, "seed": 0},
     "sample_rate": 16000,
     "duration_s": 10.24,
@@ -365,6 +370,17 @@ def test_less_than_one_at_a_time_is_an_error(synthesizer, song, option):
     ValueError, match=f"Expected {option} of 1 or more, got 0"
   ):
     spec_diff(song, option, 0)
+
+
+@pytest.mark.parametrize(
+  ("option", "expected"),
+  [((), None), (("--follow-notes",), True), (("--no-follow-notes",), False)],
+)
+def test_whether_notes_are_followed_is_left_to_the_inverter_unless_said(
+  synthesizer, song, option, expected
+):
+  assert spec_diff(song, *option)[0] == 0
+  assert synthesizer.loading["follow_notes"] is expected
 
 
 def test_variations_are_named_after_their_seeds(synthesizer, song):

@@ -25,10 +25,10 @@ class SlowInverter:
   def __init__(self, clock):
     self._clock = clock
 
-  def __call__(self, log_mel):
+  def __call__(self, log_mel, played=None):
     return np.zeros(len(log_mel) * self.config.hop_length, np.float32)
 
-  def stream(self, chunks):
+  def stream(self, chunks, played=None):
     for chunk in chunks:
       self._clock.now += 0.5
       yield self(chunk)

@@ -81,8 +81,8 @@ def with_vocoder(tmp_path, monkeypatch):
 
 def test_an_inverter_of_ours_plays_the_model_it_lies_beside(with_vocoder):
   loaded = inference.Synthesizer.from_pretrained(with_vocoder)
-  assert isinstance(loaded.inverter, inverter.NeuralInverter)
-  assert loaded.inverter.generator == VOCODER
+  assert isinstance(loaded.inverter.inner, inverter.NeuralInverter)
+  assert loaded.inverter.inner.generator == VOCODER
   samples = loaded.inverter(np.zeros((300, 8), np.float32))
   assert samples.shape == (300 * 320,) and np.isfinite(samples).all()
 
@@ -95,7 +95,19 @@ def test_another_inverter_can_be_asked_for(with_vocoder):
   borrowed = inference.Synthesizer.from_pretrained(
     PIPELINE, inverter=with_vocoder
   )
-  assert borrowed.inverter.generator == VOCODER
+  assert borrowed.inverter.inner.generator == VOCODER
+
+
+def test_only_inverters_of_ours_follow_notes_unless_one_says_so(with_vocoder):
+  def load(**settings):
+    return inference.Synthesizer.from_pretrained(with_vocoder, **settings)
+
+  assert load().follows_notes
+  assert not load(follow_notes=False).follows_notes
+  assert not load(inverter="griffin-lim").follows_notes
+  told = load(inverter="griffin-lim", follow_notes=True)
+  assert told.follows_notes
+  assert isinstance(told.inverter.inner, inverter.GriffinLim)
 
 
 def test_products_are_made_in_the_dtype_asked_for(with_vocoder):

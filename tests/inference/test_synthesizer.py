@@ -106,6 +106,21 @@ def test_a_stream_is_the_whole_bit_for_bit(synthesizer, rendered):
   np.testing.assert_array_equal(log_mel, synthesizer.log_mel(song()))
 
 
+def test_inverters_are_told_the_notes_as_the_model_knows_them(synthesizer):
+  told = []
+
+  class Listening(inverter.GriffinLim):
+    def stream(self, chunks, played=None):
+      told.append(played)
+      return super().stream(chunks)
+
+  quick = Listening(synthesizer.spectrogram_config, num_iterations=1)
+  dataclasses.replace(synthesizer, inverter=quick)(song(program=1))
+  (played,) = told
+  np.testing.assert_array_equal(played.pitch, [60, 64, 67])
+  np.testing.assert_array_equal(played.program, 0)  # The class of pianos.
+
+
 def test_a_stream_generates_no_further_than_it_is_read(
   synthesizer, monkeypatch
 ):

@@ -1,0 +1,178 @@
+"""An inverter that is told the notes, in place of one that has to guess them.
+
+In a log-mel spectrogram, low tones lie nearer to each other than a bin is wide:
+what sounds there is lost. Where notes are played, it is known. Another
+inverter's audio keeps what is none of their tones: attacks, noise, drums.
+"""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import functools
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jaxtyping import Float, Float32
+import numpy as np
+
+from music_spectrogram_diffusion import audio, notes
+from music_spectrogram_diffusion.inverter import (
+  inverter,
+  mel_magnitudes,
+  note_tones,
+  stft,
+)
+
+# Tones have half of a mel bin that asks for so many times what they have there.
+_EVEN_RATIO = 2.0
+
+_NUM_CORRECTIONS = 2
+_REACH = 1 + _NUM_CORRECTIONS  # Hops to each side that a sample depends on.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NoteGuidedInverter:
+  """An `Inverter` that brings the tones of notes into another one's audio.
+
+  Their harmonics (`note_tones`) have the mel bins that they are loud enough
+  for, the other inverter's audio has the rest; then magnitudes are corrected.
+  So a note is heard only where the spectrogram has it. Without notes, the audio
+  is the other inverter's.
+
+  Attributes:
+    inner: The other inverter; frames of its features overlap by half.
+    block_sizes: Frames that are worked on at once; others are filled up.
+  """
+
+  inner: inverter.Inverter
+  block_sizes: tuple[int, ...] = (16, 128)
+
+  def __post_init__(self):
+    config = self.config
+    if config.win_length != 2 * config.hop_length:
+      raise ValueError(
+        "Expected frames that overlap by half where an inverter follows notes,"
+        f" got hop_length = {config.hop_length}, win_length ="
+        f" {config.win_length}."
+      )
+
+  @property
+  def config(self) -> audio.SpectrogramConfig:
+    """The features that are inverted."""
+    return self.inner.config
+
+  def __call__(
+    self,
+    log_mel: Float[np.ndarray | Array, "frames mel_bins"],
+    played: notes.Notes | None = None,
+  ) -> Float32[np.ndarray, " samples"]:
+    """Inverts a whole spectrogram; see `inverter.Inverter`."""
+    parts = self.stream([log_mel], played)
+    return np.concatenate([np.zeros(0, np.float32), *parts])
+
+  def stream(
+    self,
+    chunks: Iterable[Float[np.ndarray | Array, "_ mel_bins"]],
+    played: notes.Notes | None = None,
+  ) -> Iterator[Float32[np.ndarray, "_"]]:
+    """Inverts a spectrogram while it is made; see `inverter.Inverter`.
+
+    Samples lag behind the other inverter's by three frames.
+    """
+    if played is None:
+      yield from self.inner.stream(chunks)
+      return
+    tones = note_tones.NoteTones(played, self.config)
+    if not len(tones):
+      yield from self.inner.stream(chunks)
+      return
+    hop, num_bins = self.config.hop_length, self.config.n_mels
+    silence = np.full(
+      (_REACH + 1, num_bins), self.config.mel_range[0], np.float32
+    )
+    # What was given from `begin` on, with the silence before the song.
+    frames = [silence]
+    samples = np.zeros(_REACH * hop, np.float32)
+
+    def remembered():
+      for chunk in chunks:
+        frames.append(inverter.check_log_mel(chunk, self.config))
+        yield frames[-1]
+
+    begin = 0
+    inner = self.inner.stream(remembered())
+    while True:
+      more = next(inner, None)
+      if more is None:
+        frames.append(silence)
+        more = np.zeros(_REACH * hop, np.float32)
+        inner = None
+      samples = np.concatenate([samples, more])
+      while (ready := len(samples) // hop - 2 * _REACH) > 0:
+        number = min(ready, max(self.block_sizes))
+        frames = [np.concatenate(frames)]
+        yield self._guide(tones, frames[0], samples, begin, number)
+        begin += number
+        frames = [frames[0][number:]]
+        samples = samples[number * hop :]
+      if inner is None:
+        return
+
+  def _guide(self, tones, log_mel, samples, begin, number):
+    """The samples of frames from `begin` on, of which there are `number`."""
+    hop = self.config.hop_length
+    size = min(size for size in self.block_sizes if size >= number)
+    around = size + 2 * _REACH
+    log_mel = log_mel[: number + 2 * _REACH + 1]
+    missing = around + 1 - len(log_mel)
+    mel = np.exp(
+      np.pad(
+        log_mel,
+        ((0, missing), (0, 0)),
+        constant_values=self.config.mel_range[0],
+      )
+    )
+    magnitude = np.asarray(_spread(mel, self.config))
+    drawn = tones.draw(magnitude, begin - _REACH - 1)
+    samples = samples[: around * hop]
+    samples = np.pad(samples, (0, around * hop - len(samples)))
+    guided = _mix(samples, drawn, mel[1:-1], self.config)
+    return np.asarray(guided)[: number * hop]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _spread(mel, config):
+  return mel_magnitudes.spread_mel(mel, config)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _mix(samples, tones, mel, config):
+  """Brings tones into samples where they are what mel magnitudes ask for.
+
+  Args:
+    samples: As many hops as frames and one.
+    tones: Likewise.
+    mel: Mel magnitudes of all frames within the samples.
+    config: The features.
+
+  Returns:
+    The samples without `_REACH` hops at both ends.
+  """
+  tonal, other = stft.stft(tones, config), stft.stft(samples, config)
+  ratio = mel_magnitudes.ratio_to(mel, tonal, config)
+  to_bins = mel_magnitudes.to_bins(config)
+  share = (1.0 / (1.0 + jnp.square(ratio / _EVEN_RATIO))) @ to_bins
+  gain = jnp.clip(ratio @ to_bins, 0.0, mel_magnitudes.LARGEST_GAIN) * share
+  rest = 1.0 - share
+  mixed = stft.inverse_stft(
+    lax.complex(
+      gain * tonal.real + rest * other.real,
+      gain * tonal.imag + rest * other.imag,
+    ),
+    config,
+  )
+  mixed = mixed[config.hop_length : -config.hop_length]
+  last = len(mel)
+  for i in range(1, _REACH):
+    mixed = mel_magnitudes.correct(mixed, mel[i : last - i], config)
+  return mixed

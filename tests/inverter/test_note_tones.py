@@ -1,0 +1,102 @@
+"""Harmonics of notes, drawn from a spectrogram's magnitudes."""
+
+import numpy as np
+import pytest
+
+from music_spectrogram_diffusion import audio, notes
+from music_spectrogram_diffusion.inverter import note_tones
+
+CONFIG = audio.SpectrogramConfig()
+HOP, RATE = CONFIG.hop_length, CONFIG.sample_rate
+NUM_FRAMES = 101
+
+
+def make_tones(*columns, **settings):
+  return note_tones.NoteTones(
+    notes.Notes.from_columns(*columns, **settings), CONFIG
+  )
+
+
+def level(samples):
+  return np.sqrt(np.mean(np.square(samples)))
+
+
+def at_second(samples, start_s, end_s):
+  """Samples of a time; the first one lies a hop after the song's beginning."""
+  return samples[round(start_s * RATE) - HOP : round(end_s * RATE) - HOP]
+
+
+@pytest.fixture
+def even():
+  return np.ones((NUM_FRAMES, 513), np.float32)
+
+
+def test_partials_lie_at_multiples_of_the_pitch_as_loud_as_the_spectrum(even):
+  even[:, 300:] = 0.0
+  even[:, 50:60] = 3.0  # Around the second harmonic.
+  tones = make_tones([0.0], [2.0], [69], [90], 0)
+  samples = at_second(tones.draw(even, 0), 0.5, 1.5)
+  spectrum = np.abs(np.fft.rfft(samples)) / (len(samples) / 2)
+  expected = np.zeros_like(spectrum)
+  expected[[440, 880, 1320, 1760, 2200, 2640]] = [1, 3, 1, 1, 1, 1]
+  np.testing.assert_allclose(spectrum, expected, atol=2e-3)
+
+
+def test_low_notes_have_twelve_harmonics_and_high_ones_at_least_one(even):
+  tones = make_tones([0.0, 2.0], [1.0, 3.0], [33, 108], [90, 90], 0)
+  even = np.ones((200, 513), np.float32)
+  samples = tones.draw(even, 0)
+  for start_s, pitch_hz, number in ((0.2, 55.0, 12), (2.2, 4186.0, 1)):
+    heard = at_second(samples, start_s, start_s + 0.6)
+    spectrum = np.abs(np.fft.rfft(heard * np.hanning(len(heard))))
+    peaks = (spectrum[1:-1] > spectrum[:-2]) & (spectrum[1:-1] > spectrum[2:])
+    loud = np.flatnonzero(peaks & (spectrum[1:-1] > 0.3 * spectrum.max())) + 1
+    expected = pitch_hz * np.arange(1, number + 1)
+    np.testing.assert_allclose(loud / 0.6, expected, atol=1.0)
+
+
+def test_any_part_is_the_same_as_in_the_whole(even):
+  even *= np.linspace(0.1, 2.0, NUM_FRAMES)[:, None].astype(np.float32)
+  tones = make_tones([0.1, 0.93], [0.5, 1.9], [41, 76], [90, 90], 0)
+  whole = tones.draw(even, 0)
+  parts = [
+    tones.draw(even[start : end + 1], start)
+    for start, end in ((0, 7), (7, 60), (60, 61), (61, NUM_FRAMES - 1))
+  ]
+  np.testing.assert_array_equal(np.concatenate(parts), whole)
+  assert np.abs(whole).max() > 0.1
+
+
+def test_a_note_sounds_from_its_onset_and_dies_away_after_its_offset(even):
+  samples = make_tones([0.5], [1.0], [69], [90], 0).draw(even, 0)
+  sounding = level(at_second(samples, 0.6, 0.9))
+  assert not at_second(samples, 0.0, 0.49).any()
+  assert level(at_second(samples, 0.505, 0.525)) > 0.7 * sounding
+  assert level(at_second(samples, 1.09, 1.11)) == pytest.approx(
+    sounding / np.e, rel=0.2
+  )
+  assert level(at_second(samples, 1.45, 1.5)) < 0.02 * sounding
+  assert not at_second(samples, 1.51, 2.0).any()
+
+
+def test_levels_go_straight_from_frame_to_frame(even):
+  even[:50] = 0.0
+  samples = make_tones([0.0], [2.0], [60], [90], 0).draw(even, 0)
+  assert not samples[: 49 * HOP].any()
+  halves = samples[49 * HOP : 50 * HOP].reshape(2, -1)
+  after = level(samples[50 * HOP : 60 * HOP])
+  assert 0 < level(halves[0]) < level(halves[1]) < after
+
+
+def test_before_the_song_is_nothing_even_of_notes_at_its_beginning(even):
+  tones = make_tones([0.0], [1.0], [60], [90], 0)
+  samples = tones.draw(even, -4)
+  assert not samples[: 2 * HOP].any()
+  np.testing.assert_array_equal(samples[4 * HOP :], tones.draw(even[4:], 0))
+
+
+def test_drums_have_no_tones_and_neither_has_what_cannot_be_heard():
+  drums = make_tones([0.0], [1.0], [60], [90], 0, is_drum=True)
+  assert len(drums) == 0
+  too_high = make_tones([0.0, 0.0], [1.0, 1.0], [127, 60], [90, 90], 0)
+  assert len(too_high) == 1  # 12.5 kHz at 16 000 samples a second.
