@@ -6,23 +6,17 @@ import numpy as np
 from music_spectrogram_diffusion import audio
 from music_spectrogram_diffusion.inverter import mel_magnitudes
 
-CONFIG = audio.SpectrogramConfig(
-  sample_rate=8000,
-  hop_length=80,
-  win_length=160,
-  n_fft=256,
-  n_mels=32,
-  fmax=4000.0,
-)
+CONFIG = audio.SpectrogramConfig()
+HOP = CONFIG.hop_length
 
 
 def test_a_correction_brings_the_wanted_magnitudes_nearer():
   rng = np.random.default_rng(0)
-  samples = jnp.asarray(rng.normal(0, 0.1, (1, 20 * 80)), jnp.float32)
-  wanted_samples = samples * jnp.linspace(0.2, 2.0, 20 * 80)
+  samples = jnp.asarray(rng.normal(0, 0.1, (1, 20 * HOP)), jnp.float32)
+  wanted_samples = samples * jnp.linspace(0.2, 2.0, 20 * HOP)
 
   def mel_of(x):
-    return np.exp(audio.log_mel(x, CONFIG))[:, : x.shape[1] // 80 - 1]
+    return np.exp(audio.log_mel(x, CONFIG))[:, : x.shape[1] // HOP - 1]
 
   wanted = mel_of(wanted_samples)
   corrected = mel_magnitudes.correct(samples, jnp.asarray(wanted), CONFIG)
@@ -32,9 +26,8 @@ def test_a_correction_brings_the_wanted_magnitudes_nearer():
 
 
 def test_spread_magnitudes_have_the_mel_bins_they_come_from_roughly():
-  config = audio.SpectrogramConfig()
   mel = np.exp(np.linspace(0.0, 2.0, 128)).astype(np.float32)
-  linear = mel_magnitudes.spread_mel(jnp.asarray(mel), config)
-  again = np.asarray(linear) @ audio.mel_matrix(config)
-  held = audio.mel_matrix(config).sum(0) > 0.5
+  linear = mel_magnitudes.spread_mel(jnp.asarray(mel), CONFIG)
+  again = np.asarray(linear) @ audio.mel_matrix(CONFIG)
+  held = audio.mel_matrix(CONFIG).sum(0) > 0.5
   np.testing.assert_allclose(again[held], mel[held], rtol=0.15)
