@@ -11,6 +11,8 @@ UNTRAINED = "untrained"
 """Instead of a directory: the paper's inverter with random weights."""
 GRIFFIN_LIM = "griffin-lim"
 """Instead of a directory: Griffin-Lim."""
+GUIDED = "guided:"
+"""Before a directory: its inverter, which is told the notes."""
 
 _ITERATIONS = 64
 
@@ -21,6 +23,8 @@ def build(name: str) -> inverter.Inverter:
   Args:
     name: One of the names above, or a directory that `save_inverter` wrote.
   """
+  if name.startswith(GUIDED):
+    return inverter.NoteGuidedInverter(saved(name.removeprefix(GUIDED)))
   return _BUILT.get(name, saved)(name)
 
 
@@ -51,6 +55,7 @@ def embedded() -> pathlib.Path | None:
 
 def num_parameters(invert: inverter.Inverter) -> int:
   """Values of an inverter's network; 0 for none."""
+  invert = getattr(invert, "inner", invert)
   leaves = jax.tree.leaves(getattr(invert, "parameters", ()))
   return sum(leaf.size for leaf in leaves)
 

@@ -6,6 +6,7 @@ all of them alike and their ratios hold.
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -14,8 +15,8 @@ import subprocess
 import sys
 import time
 
-from jaxtyping import Float32
 import numpy as np
+from quality import renderings
 
 from music_spectrogram_diffusion import audio, inverter
 
@@ -108,17 +109,40 @@ def peer_command(
   return [str(python), script, json.dumps(settings), blocks, str(mel)]
 
 
-def write_mel(
+def write_material(
   path: pathlib.Path,
-  log_mels: Sequence[Float32[np.ndarray, "_ mel_bins"]],
+  pieces: Sequence[renderings.Piece],
   duration_s: float,
   config: audio.SpectrogramConfig,
 ) -> None:
-  """Saves as much of these as is asked for, again and again if need be."""
+  """Saves pieces one after the other, again and again if need be.
+
+  Args:
+    path: Of the spectrogram, an npy file; the notes lie beside it, as npz.
+    pieces: The pieces.
+    duration_s: How much is saved.
+    config: The features.
+  """
   num_frames = round(duration_s * config.frame_rate)
-  joined = np.concatenate(log_mels)
-  times = -(-num_frames // len(joined))
-  np.save(path, np.tile(joined, (times, 1))[:num_frames])
+  log_mels, columns, length = [], [], 0
+  for piece in itertools.cycle(pieces):
+    if length >= num_frames:
+      break
+    start_s = length / config.frame_rate
+    moved = dataclasses.replace(
+      piece.notes,
+      onset=piece.notes.onset + start_s,
+      offset=piece.notes.offset + start_s,
+    )
+    columns.append(vars(moved))
+    log_mels.append(piece.log_mel)
+    length += len(piece.log_mel)
+  np.save(path, np.concatenate(log_mels)[:num_frames])
+  joined = {
+    name: np.concatenate([of_piece[name] for of_piece in columns])
+    for name in columns[0]
+  }
+  np.savez(path.with_suffix(".npz"), **joined)
 
 
 def measure(

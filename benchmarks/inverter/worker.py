@@ -1,5 +1,6 @@
-"""Serves an inverter of ours for speed.py: worker.py NAME MEL.npy."""
+"""Serves an inverter of ours: worker.py NAME MEL.npy, as speed.py wrote it."""
 
+import pathlib
 import sys
 
 import served
@@ -9,17 +10,21 @@ served.use_two_cores()
 import candidates  # noqa: E402  # JAX counts the cores when it is imported.
 import numpy as np  # noqa: E402
 
+from music_spectrogram_diffusion import notes  # noqa: E402
+
 _CHUNK_FRAMES = 256  # As the synthesizer hands them out.
 
 
 def main():
   """Serves until it is told to end."""
   name, mel = sys.argv[1:]
+  with np.load(pathlib.Path(mel).with_suffix(".npz")) as columns:
+    played = notes.Notes(**columns)
   log_mel = np.load(mel)
-  served.serve(lambda: load(name, log_mel))
+  served.serve(lambda: load(name, log_mel, played))
 
 
-def load(name: str, log_mel: np.ndarray) -> served.Served:
+def load(name: str, log_mel: np.ndarray, played: notes.Notes) -> served.Served:
   """Builds an inverter, and what is measured of it."""
   invert = candidates.build(name)
   chunks = [
@@ -27,24 +32,24 @@ def load(name: str, log_mel: np.ndarray) -> served.Served:
     for start in range(0, len(log_mel), _CHUNK_FRAMES)
   ]
   return served.Served(
-    invert=lambda: invert(log_mel),
-    first=lambda: _first(invert, chunks),
-    frames_needed=lambda: _frames_needed(invert, log_mel),
+    invert=lambda: invert(log_mel, played),
+    first=lambda: _first(invert, chunks, played),
+    frames_needed=lambda: _frames_needed(invert, log_mel, played),
     num_parameters=candidates.num_parameters(invert),
   )
 
 
-def _first(invert, chunks):
+def _first(invert, chunks, played):
   """Streams until there is enough; fewer samples if the spectrogram ends."""
   wanted = served.FIRST_S * invert.config.sample_rate
   found = 0
-  for samples in invert.stream(chunks):
+  for samples in invert.stream(chunks, played):
     found += len(samples)
     if found >= wanted:
       return
 
 
-def _frames_needed(invert, log_mel):
+def _frames_needed(invert, log_mel, played):
   """Frames that the stream has taken, one by one, when there is enough."""
   taken = 0
 
@@ -54,7 +59,7 @@ def _frames_needed(invert, log_mel):
       taken += 1
       yield frame[None]
 
-  _first(invert, frames())
+  _first(invert, frames(), played)
   return taken
 
 
