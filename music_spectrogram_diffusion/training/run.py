@@ -35,7 +35,7 @@ _EVAL_SEED = 1_000_003
 """Seeds the choice of what is evaluated on, for every run the same."""
 
 _MAY_CHANGE = frozenset(
-  {"sampling", "dither", "dropout_rate", "dtype", "remat"}
+  {"sampling", "dither", "dropout_rate", "dtype", "remat", "follows_notes"}
 )
 """Fields of a description that weights do not depend on."""
 

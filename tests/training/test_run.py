@@ -165,11 +165,12 @@ def test_another_model_s_directory_is_refused_and_left_alone(train, tmp_path):
   assert (tmp_path / "run" / "model.json").read_text() == before
 
 
-def test_what_weights_do_not_depend_on_may_change(train, tmp_path):
+@pytest.mark.parametrize("field", ["sampling", "follows_notes"])
+def test_what_weights_do_not_depend_on_may_change(train, tmp_path, field):
   train()
-  train(Learner(sampling=9), total_steps=3)
+  train(Learner(**{field: 9}), total_steps=3)
   described = json.loads((tmp_path / "run" / "model.json").read_text())
-  assert described["sampling"] == 9
+  assert described[field] == 9
 
 
 def test_a_run_from_before_ties_were_described_goes_on_without(train, tmp_path):
