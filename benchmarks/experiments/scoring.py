@@ -102,7 +102,8 @@ class References:
     for name, log_mels in played.items():
       for piece, log_mel in zip(self.pieces, log_mels, strict=True):
         paths.append(self.output / "audio" / name / f"{piece.name}.wav")
-        samples = np.asarray(self.invert(log_mel))[: len(piece.samples)]
+        samples = np.asarray(self.invert(log_mel, piece.notes))
+        samples = samples[: len(piece.samples)]
         scores.write_audio(paths[-1], samples, config)
     heard = scores.transcribe(
       paths, python=self.transcriber, cache=self.output / "cache"

@@ -100,6 +100,8 @@ def play_ground_truth(
     cache: A folder.
   """
   digest = hashlib.sha256(key.encode() + piece.log_mel.tobytes())
+  for column in vars(piece.notes).values():
+    digest.update(column.tobytes())
   path = cache / f"{digest.hexdigest()}.npy"
   if not path.exists():
     np.save(path, np.asarray(invert(piece.log_mel, piece.notes)))

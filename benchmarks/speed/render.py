@@ -37,8 +37,10 @@ def main():
     turns.cost(lambda: player(piece, **settings))
     for _ in range(given["repeats"])
   ]
+  played = player.prepare(piece).played
   inversion = [
-    turns.cost(lambda: player.inverter(mel)) for _ in range(given["repeats"])
+    turns.cost(lambda: player.inverter(mel, played))
+    for _ in range(given["repeats"])
   ]
   audio_s = given["segments"] * segment_s
   num_segments = len(player.prepare(piece).tokens)

@@ -120,8 +120,9 @@ class Bench:
     gap = np.zeros(self._samples(_GAP_S), np.float32)
     parts = [
       part
-      for log_mel in log_mels.reshape(-1, *log_mels.shape[2:])
-      for part in (np.asarray(invert(log_mel)), gap)
+      for of_seed in log_mels
+      for log_mel, segment in zip(of_seed, self.segments, strict=True)
+      for part in (np.asarray(invert(log_mel, segment.piece.notes)), gap)
     ]
     return np.concatenate(parts)
 

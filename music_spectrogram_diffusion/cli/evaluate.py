@@ -90,6 +90,13 @@ def evaluate(
   inverter: Annotated[
     str | None, typer.Option(help="As of `render`.  [default: the model's]")
   ] = None,
+  follow_notes: Annotated[
+    bool | None,
+    typer.Option(
+      "--follow_notes/--no_follow_notes",
+      help="As --follow-notes of `render`.",
+    ),
+  ] = None,
   seed: Annotated[
     int, typer.Option(min=0, help="The same seed gives the same audio.")
   ] = 0,
@@ -158,6 +165,7 @@ def evaluate(
     embeddings=tuple(embedding or evaluation.DEFAULT_EMBEDDINGS),
     transcriber=transcriber,
     inverter=inverter,
+    follow_notes=follow_notes,
     settings={k: v for k, v in settings.items() if v is not None},
     seed=seed,
     max_songs=songs,

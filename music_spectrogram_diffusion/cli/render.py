@@ -86,8 +86,8 @@ def render(
     bool | None,
     typer.Option(
       "--follow-notes/--no-follow-notes",
-      help="Tell the inverter the notes, for clean tones.  [default: ours yes,"
-      " others no]",
+      help="Tell the inverter the notes, for clean tones.  [default: the fast"
+      " inverter yes, others no]",
     ),
   ] = None,
   dtype: Annotated[
@@ -172,7 +172,7 @@ def render(
     facts = {
       "model_hash": synthesizer.model_hash,
       "dtype": synthesizer.model.network.dtype,
-      "inverter": inverter or type(synthesizer.inverter).__name__,
+      "inverter": inverter or synthesizer.inverter_name,
       "follow_notes": synthesizer.follows_notes,
       "settings": dict(synthesizer.defaults) | given,
     }

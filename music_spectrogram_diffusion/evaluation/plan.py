@@ -37,6 +37,7 @@ class Plan:
     embeddings: As for `embeddings.find_embedding`.
     transcriber: As for `transcribers.find_transcriber`; None for no F1.
     inverter: What plays spectrograms in place of the models' own.
+    follow_notes: As of `Synthesizer.from_pretrained`.
     settings: For `Synthesizer.stream`, without the seed.
     seed: Of all renderings.
     max_songs: How many songs of each dataset count; None for all.
@@ -51,6 +52,7 @@ class Plan:
   embeddings: tuple[str, ...] = DEFAULT_EMBEDDINGS
   transcriber: str | None = None
   inverter: str | None = None
+  follow_notes: bool | None = None
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   seed: int = 0
   max_songs: int | None = None
@@ -135,7 +137,9 @@ class Plan:
     if found is None:
       found, _ = self.find_measures()
     load = functools.partial(
-      inference.Synthesizer.from_pretrained, inverter=self.inverter
+      inference.Synthesizer.from_pretrained,
+      inverter=self.inverter,
+      follow_notes=self.follow_notes,
     )
     synthesizers = {n: load(model) for n, model in self.model_names().items()}
     for synthesizer in synthesizers.values():

@@ -33,18 +33,19 @@ class Song:
   Attributes:
     tokens: Of each segment, padded.
     num_samples: Length of its audio.
-    played: Its notes, on the instruments that the models know.
     seed: Seeds its noise.
     overlap: Frames that each segment shares with the next one.
     is_wanted: Set it to False, and no more of it is rendered.
+    played: Its notes, on the instruments that the models know, for an inverter
+      that follows them.
   """
 
   tokens: Int32[np.ndarray, "segments tokens"]
   num_samples: int
-  played: notes.Notes
   seed: int
   overlap: int = 0
   is_wanted: bool = True
+  played: notes.Notes | None = None
 
 
 @dataclasses.dataclass(eq=False)

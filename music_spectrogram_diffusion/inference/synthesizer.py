@@ -49,7 +49,7 @@ class Segment:
     samples: Audio that goes on from what came before. An inverter may look
       ahead, so it does not cover exactly the frames of `log_mel`.
     log_mel: Spectrogram that was generated for it, natural logarithm; no frames
-      where only audio was left over.
+      where there is more audio of what came before.
   """
 
   index: int
@@ -96,13 +96,14 @@ class Synthesizer:
         has an inverter of ours.
       follow_notes: Whether the inverter is told the notes, so that their tones
         are clean, by an `inverter.NoteGuidedInverter`. None for what the
-        inverter is made for: ours yes, published ones no.
+        inverter is made for: the fast one yes, others no.
       dtype: What the products of sampling steps are made in, "float32" or
         "bfloat16": faster on GPUs, TPUs and newer CPUs. None for the model's
         own.
 
     Raises:
-      ValueError: There is no such dtype.
+      ValueError: There is no such dtype, or an inverter of such features cannot
+        follow notes.
       checkpoints.CheckpointError: Something is missing, damaged or of another
         model.
       checkpoints.DownloadError: A published model cannot be downloaded.
@@ -149,6 +150,11 @@ class Synthesizer:
   def spectrogram_config(self) -> audio.SpectrogramConfig:
     """The features that are generated; gives the sample rate."""
     return self.model.spectrogram
+
+  @property
+  def inverter_name(self) -> str:
+    """The class of the inverter, of that which follows no notes by itself."""
+    return type(getattr(self.inverter, "inner", self.inverter)).__name__
 
   @property
   def follows_notes(self) -> bool:
@@ -353,7 +359,7 @@ class Synthesizer:
     for row, tokens in zip(padded, segments, strict=True):
       row[: len(tokens)] = tokens
     num_samples = round(duration_s * config.sample_rate)
-    return Song(padded, num_samples, notes, seed, overlap)
+    return Song(padded, num_samples, seed, overlap, played=notes)
 
   def _play(self, song: Song, log_mels: Iterable) -> Iterator[Segment]:
     """The audio of a song's spectrograms, as these are made."""

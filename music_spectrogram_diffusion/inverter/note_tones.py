@@ -1,8 +1,9 @@
 """Tones of notes: their harmonics, as loud as a spectrogram says.
 
 A sum of sinusoids at known pitches, as in Serra and Smith 1990 and Engel et al.
-2020 (https://arxiv.org/abs/2001.04643), by wavetables. Phases run with the time
-of the song, so any part of it can be drawn alone.
+2020 (https://arxiv.org/abs/2001.04643), by wavetables. Phases run from each
+onset, so any part of a song can be drawn alone. Pitches are those of equal
+temperament at 440 Hz.
 """
 
 from jaxtyping import Float, Float32
@@ -16,8 +17,9 @@ _MOST_HARMONICS = 12
 _HIGHEST_HZ = 3000.0
 
 _ATTACK_S = 0.005  # Before the onset; the spectrogram says how it begins.
-_DECAY_S = 0.1  # Of what sounds on after the offset, to 1/e,
-_RELEASE_S = 0.5  # until which it has died away.
+# What sounds on after the offset steps back behind others, to 1/e in this time,
+_DECAY_S = 0.1
+_RELEASE_S = 0.5  # and ends.
 
 _TABLE_BITS = 9
 _TABLE_SIZE = 2**_TABLE_BITS
@@ -57,8 +59,10 @@ class NoteTones:
   ) -> Float32[np.ndarray, " samples"]:
     """Draws the samples between the centres of frames.
 
-    Between two frames, a harmonic goes in a straight line from what one has at
-    its frequency to what the other has.
+    Amplitudes are the magnitudes themselves: half of the window's sum, 160
+    times, more than sinusoids of such a spectrum have. Their levels are meant
+    to count beside each other alone. Between two frames, a harmonic goes in a
+    straight line from what one has at its frequency to what the other has.
 
     Args:
       magnitude: Linear magnitudes, of consecutive frames, 2 at least.
@@ -87,7 +91,8 @@ class NoteTones:
     """A note's samples [hops, samples of a hop], between two frames each."""
     config = self._config
     pitch_hz = self._pitch_hz[note]
-    number = int(np.clip(_HIGHEST_HZ // pitch_hz, 1, _MOST_HARMONICS))
+    highest_hz = min(_HIGHEST_HZ, 0.5 * config.sample_rate)
+    number = int(np.clip(highest_hz // pitch_hz, 1, _MOST_HARMONICS))
     harmonics = np.arange(1, number + 1)
     bins = harmonics * pitch_hz * config.n_fft / config.sample_rate
     tables = _at(magnitude, bins) @ _waves(
@@ -124,7 +129,7 @@ class NoteTones:
     """Lets a tone rise before the onset, and fall after the offset."""
     onset, release = self._onset[note] - start, self._release[note] - start
     if onset > 0:
-      attack = onset - (self._start[note] - start)
+      attack = self._onset[note] - self._start[note]
       times = np.arange(min(onset, len(tone)), dtype=np.float32)
       tone[: len(times)] *= np.maximum((times - (onset - attack)) / attack, 0.0)
     first = max(release, 0)

@@ -14,6 +14,7 @@ from music_spectrogram_diffusion import (
   checkpoints,
   inference,
   inverter,
+  notes,
 )
 from music_spectrogram_diffusion.inference import inverters
 
@@ -83,8 +84,10 @@ def test_an_inverter_of_ours_plays_the_model_it_lies_beside(with_vocoder):
   loaded = inference.Synthesizer.from_pretrained(with_vocoder)
   assert isinstance(loaded.inverter.inner, inverter.NeuralInverter)
   assert loaded.inverter.inner.generator == VOCODER
-  samples = loaded.inverter(np.zeros((300, 8), np.float32))
-  assert samples.shape == (300 * 320,) and np.isfinite(samples).all()
+  played = notes.Notes.from_columns([0.5], [4.0], [60], [90], 0)
+  for known in (None, played):
+    samples = loaded.inverter(np.zeros((300, 8), np.float32), known)
+    assert samples.shape == (300 * 320,) and np.isfinite(samples).all()
 
 
 def test_another_inverter_can_be_asked_for(with_vocoder):
@@ -108,6 +111,8 @@ def test_only_inverters_of_ours_follow_notes_unless_one_says_so(with_vocoder):
   told = load(inverter="griffin-lim", follow_notes=True)
   assert told.follows_notes
   assert isinstance(told.inverter.inner, inverter.GriffinLim)
+  assert load().inverter_name == "NeuralInverter"
+  assert told.inverter_name == "GriffinLim"
 
 
 def test_products_are_made_in_the_dtype_asked_for(with_vocoder):

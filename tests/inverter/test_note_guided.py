@@ -85,6 +85,17 @@ def test_streams_are_the_whole_however_frames_are_cut(guided, log_mel, size):
   np.testing.assert_allclose(streamed, whole, atol=1e-5)
 
 
+def test_inverters_that_lag_behind_can_be_guided(log_mel):
+  slow = inverter.GriffinLim(CONFIG, num_iterations=2, block_frames=16)
+  guided = inverter.NoteGuidedInverter(slow, block_sizes=SIZES)
+  whole = guided(log_mel, BASS)
+  chunks = [log_mel[i : i + 7] for i in range(0, len(log_mel), 7)]
+  streamed = np.concatenate(list(guided.stream(chunks, BASS)))
+  assert whole.shape == (len(log_mel) * HOP,)
+  np.testing.assert_allclose(streamed, whole, atol=1e-5)
+  assert harmonic_share(whole, 41.2, 0.15, 0.45) > 0.9
+
+
 def test_a_stream_begins_three_frames_after_the_inner_one(guided, log_mel):
   chunks = [log_mel[i : i + 1] for i in range(20)]
   lengths, given = [], 0
@@ -102,7 +113,18 @@ def test_a_stream_begins_three_frames_after_the_inner_one(guided, log_mel):
   assert sum(length for _, length in lengths) == 20
 
 
-def test_notes_that_the_spectrogram_does_not_have_are_not_heard(guided):
+def test_a_note_is_no_louder_than_the_spectrogram_where_it_lies(
+  guided, log_mel
+):
+  wrong = notes.Notes.from_columns([0.1], [1.4], [90], [90], 0)  # 1480 Hz.
+  where = audio.mel_matrix(CONFIG)[round(1480 / 15.625)].argmax()
+  log_mel = log_mel.copy()
+  log_mel[:, where - 8 :] = np.log(1e-3)
+  found = audio.log_mel(guided(log_mel, wrong), CONFIG)[10:60]
+  assert np.exp(found[:, where]).max() < 4e-3
+
+
+def test_in_silence_no_note_is_heard(guided):
   silence = np.full((60, CONFIG.n_mels), CONFIG.mel_range[0], np.float32)
   assert np.abs(guided(silence, BASS)).max() < 1e-4
 
@@ -125,6 +147,12 @@ def test_what_is_no_number_is_one_line(guided):
   frames = np.full((5, CONFIG.n_mels), np.nan, np.float32)
   with pytest.raises(ValueError, match="NaN"):
     guided(frames, BASS)
+
+
+@pytest.mark.parametrize("sizes", [(), (0, 8)])
+def test_blocks_without_frames_are_refused(sizes):
+  with pytest.raises(ValueError, match="block_sizes"):
+    inverter.NoteGuidedInverter(Hiss(), block_sizes=sizes)
 
 
 def test_frames_that_do_not_overlap_by_half_are_refused():

@@ -16,11 +16,11 @@ class Mean:
 
   config: audio.SpectrogramConfig
 
-  def __call__(self, log_mel):
+  def __call__(self, log_mel, played=None):
     hop = self.config.hop_length
     return np.repeat(log_mel.mean(axis=1) / 20, hop).astype(np.float32)
 
-  def stream(self, chunks):
+  def stream(self, chunks, played=None):
     yield from map(self, chunks)
 
 
