@@ -5,7 +5,8 @@ SONG ?= examples/freedoom.mid
 OUT ?= out
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are first imported: most never are.
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 
 .PHONY: render test format clean
 
