@@ -23,10 +23,8 @@ from music_spectrogram_diffusion.inverter import (
   stft,
 )
 
-# Tones have half of a mel bin that asks for so many times what is drawn there.
-# As they are drawn, 160 times too loud, that is 50 dB below a partial: they
-# have partials, and all between these that is near enough.
-_EVEN_RATIO = 2.0
+# Tones have half of a mel bin that asks for so many times what they have there.
+_EVEN_RATIO = 10.0
 
 _NUM_CORRECTIONS = 2
 _REACH = 1 + _NUM_CORRECTIONS  # Hops to each side that a sample depends on.

@@ -19,7 +19,8 @@ _HIGHEST_HZ = 3000.0
 _ATTACK_S = 0.005  # Before the onset; the spectrogram says how it begins.
 # What sounds on after the offset steps back behind others, to 1/e in this time,
 _DECAY_S = 0.1
-_RELEASE_S = 0.5  # and ends.
+_RELEASE_S = 0.5  # and ends,
+_FADE_S = 0.1  # without a click.
 
 _TABLE_BITS = 9
 _TABLE_SIZE = 2**_TABLE_BITS
@@ -44,6 +45,8 @@ class NoteTones:
     self._start = self._onset - round(_ATTACK_S * rate)
     self._release = np.rint(played.offset * rate).astype(np.int64)
     self._stop = self._release + round(_RELEASE_S * rate)
+    # A sinusoid's peak in a spectrum is so many times its amplitude.
+    self._peak = np.float32(0.5 * audio.window(config).sum())
     # In turns. Equal phases would make pulses of the tones.
     shape = len(self._onset), _MOST_HARMONICS
     self._phase = np.random.default_rng(0).random(shape)
@@ -59,10 +62,9 @@ class NoteTones:
   ) -> Float32[np.ndarray, " samples"]:
     """Draws the samples between the centres of frames.
 
-    Amplitudes are the magnitudes themselves: half of the window's sum, 160
-    times, more than sinusoids of such a spectrum have. Their levels are meant
-    to count beside each other alone. Between two frames, a harmonic goes in a
-    straight line from what one has at its frequency to what the other has.
+    Harmonics are as loud as sinusoids of such magnitudes. Between two frames,
+    one goes in a straight line from what one has at its frequency to what the
+    other has.
 
     Args:
       magnitude: Linear magnitudes, of consecutive frames, 2 at least.
@@ -95,9 +97,8 @@ class NoteTones:
     number = int(np.clip(highest_hz // pitch_hz, 1, _MOST_HARMONICS))
     harmonics = np.arange(1, number + 1)
     bins = harmonics * pitch_hz * config.n_fft / config.sample_rate
-    tables = _at(magnitude, bins) @ _waves(
-      harmonics, self._phase[note, :number]
-    )
+    waves = _waves(harmonics, self._phase[note, :number])
+    tables = (_at(magnitude, bins) / self._peak) @ waves
 
     # The place in a period, in whole numbers of 1/2**32: they run over as
     # phases do, and are the same wherever drawing begins.
@@ -136,8 +137,9 @@ class NoteTones:
     if first < len(tone):
       times = np.arange(first - release, len(tone) - release, dtype=np.float32)
       decay = np.float32(-1.0 / (_DECAY_S * self._config.sample_rate))
-      tone[first:] *= np.exp(times * decay)
-      tone[max(self._stop[note] - start, 0) :] = 0.0
+      fade = np.float32(1.0 / (_FADE_S * self._config.sample_rate))
+      left = (self._stop[note] - self._release[note] - times) * fade
+      tone[first:] *= np.exp(times * decay) * np.clip(left, 0.0, 1.0)
 
 
 def _at(magnitude, places):

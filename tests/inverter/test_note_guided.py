@@ -44,7 +44,7 @@ def guided():
 @pytest.fixture(scope="module")
 def log_mel():
   """Of a bass line, with noise."""
-  magnitude = np.full((77, 513), 0.03, np.float32)
+  magnitude = np.full((77, 513), 5.0, np.float32)
   samples = note_tones.NoteTones(BASS, CONFIG).draw(magnitude, -1)
   noise = np.random.default_rng(1).normal(size=samples.shape)
   return audio.log_mel((samples + 1e-3 * noise).astype(np.float32), CONFIG)

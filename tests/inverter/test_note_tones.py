@@ -26,14 +26,18 @@ def at_second(samples, start_s, end_s):
   return samples[round(start_s * RATE) - HOP : round(end_s * RATE) - HOP]
 
 
+PEAK = audio.window(CONFIG).sum() / 2
+"""Of a sinusoid of amplitude 1 in a spectrum."""
+
+
 @pytest.fixture
 def even():
-  return np.ones((NUM_FRAMES, 513), np.float32)
+  return np.full((NUM_FRAMES, 513), PEAK, np.float32)
 
 
 def test_partials_lie_at_multiples_of_the_pitch_as_loud_as_the_spectrum(even):
   even[:, 300:] = 0.0
-  even[:, 50:60] = 3.0  # Around the second harmonic.
+  even[:, 50:60] *= 3.0  # Around the second harmonic.
   tones = make_tones([0.0], [2.0], [69], [90], 0)
   samples = at_second(tones.draw(even, 0), 0.5, 1.5)
   spectrum = np.abs(np.fft.rfft(samples)) / (len(samples) / 2)
@@ -44,7 +48,7 @@ def test_partials_lie_at_multiples_of_the_pitch_as_loud_as_the_spectrum(even):
 
 def test_low_notes_have_twelve_harmonics_and_high_ones_at_least_one(even):
   tones = make_tones([0.0, 2.0], [1.0, 3.0], [33, 108], [90, 90], 0)
-  even = np.ones((200, 513), np.float32)
+  even = np.full((200, 513), PEAK, np.float32)
   samples = tones.draw(even, 0)
   for start_s, pitch_hz, number in ((0.2, 55.0, 12), (2.2, 4186.0, 1)):
     heard = at_second(samples, start_s, start_s + 0.6)
@@ -110,6 +114,8 @@ def test_at_low_sample_rates_no_harmonic_passes_half_of_them():
   )
   played = notes.Notes.from_columns([0.0], [2.0], [69], [90], 0)
   tones = note_tones.NoteTones(played, config)
-  samples = tones.draw(np.ones((101, 129), np.float32), 0)[2000:6000]
+  peak = audio.window(config).sum() / 2
+  even = np.full((101, 129), peak, np.float32)
+  samples = tones.draw(even, 0)[2000:6000]
   spectrum = np.abs(np.fft.rfft(samples)) / (len(samples) / 2)
   assert set(np.flatnonzero(spectrum > 0.5)) == {440, 880, 1320, 1760}
