@@ -7,7 +7,8 @@ import served
 
 served.use_two_cores()
 
-import candidates  # noqa: E402  # JAX counts the cores when it is imported.
+# JAX and NumPy count the cores when they are imported, as all of these do.
+import candidates  # noqa: E402
 import numpy as np  # noqa: E402
 
 from music_spectrogram_diffusion import notes  # noqa: E402

@@ -153,8 +153,9 @@ class Synthesizer:
 
   @property
   def inverter_name(self) -> str:
-    """The class of the inverter, of that which follows no notes by itself."""
-    return type(getattr(self.inverter, "inner", self.inverter)).__name__
+    """The class of the inverter; of the inner one, where notes are followed."""
+    inner = self.inverter.inner if self.follows_notes else self.inverter
+    return type(inner).__name__
 
   @property
   def follows_notes(self) -> bool:

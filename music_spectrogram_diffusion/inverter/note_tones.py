@@ -11,8 +11,8 @@ import numpy as np
 
 from music_spectrogram_diffusion import audio, notes
 
-# Found on held-out pieces; benchmarks/inverter says what they are worth. Higher
-# harmonics of instruments are too far from multiples of the pitch.
+# Found on held-out pieces: with higher harmonics, audio is farther from the
+# original. benchmarks/inverter has the table.
 _MOST_HARMONICS = 12
 _HIGHEST_HZ = 3000.0
 
