@@ -24,7 +24,8 @@ def build(name: str) -> inverter.Inverter:
     name: One of the names above, or a directory that `save_inverter` wrote.
   """
   if name.startswith(GUIDED):
-    return inverter.NoteGuidedInverter(saved(name.removeprefix(GUIDED)))
+    inner = saved(name.removeprefix(GUIDED))
+    return inverter.NoteGuidedInverter(inner, inner.uncorrected())
   return _BUILT.get(name, saved)(name)
 
 

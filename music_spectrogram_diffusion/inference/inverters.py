@@ -106,5 +106,7 @@ def _neural(
     config, generator, jax.device_put(parameters), block_sizes=(size, 4 * size)
   )
   if follow_notes is None:
-    follow_notes = getattr(generator, "follows_notes", False)
-  return _told(chosen, follow_notes)
+    follow_notes = generator.follows_notes
+  if not follow_notes:
+    return chosen
+  return inverter.NoteGuidedInverter(chosen, chosen.uncorrected())

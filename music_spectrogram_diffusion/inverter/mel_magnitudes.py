@@ -8,9 +8,7 @@ import numpy as np
 from music_spectrogram_diffusion import audio
 from music_spectrogram_diffusion.inverter import stft
 
-LARGEST_GAIN = 30.0
-"""Most that a magnitude is raised at once."""
-
+_LARGEST_GAIN = 30.0  # At once.
 _EPSILON = 1e-6
 _FLOOR = 1e-7
 
@@ -48,6 +46,13 @@ def to_bins(
   return np.float32(audio.mel_matrix(config).T * _per_bin(config))
 
 
+def gain_of(
+  ratio: Float[Array, "*batch mel_bins"], config: audio.SpectrogramConfig
+) -> Float[Array, "*batch bins"]:
+  """Gain of each bin of the transform, of a `ratio_to`; not without end."""
+  return jnp.clip(ratio @ to_bins(config), 0.0, _LARGEST_GAIN)
+
+
 def correct(
   samples: Float[Array, "*batch samples"],
   mel: Float[Array, "*batch frames mel_bins"],
@@ -67,7 +72,7 @@ def correct(
   """
   spectrum = stft.stft(samples, config)
   ratio = ratio_to(mel, spectrum, config)
-  gain = jnp.clip(ratio @ to_bins(config), 0.0, LARGEST_GAIN)
+  gain = gain_of(ratio, config)
   scaled = lax.complex(gain * spectrum.real, gain * spectrum.imag)
   corrected = stft.inverse_stft(scaled, config)
   return corrected[..., config.hop_length : -config.hop_length]

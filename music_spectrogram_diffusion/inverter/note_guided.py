@@ -26,7 +26,7 @@ from music_spectrogram_diffusion.inverter import (
 # Tones have half of a mel bin that asks for so many times what they have there.
 _EVEN_RATIO = 10.0
 
-_NUM_CORRECTIONS = 2
+_NUM_CORRECTIONS = 3
 _REACH = 1 + _NUM_CORRECTIONS  # Hops to each side that a sample depends on.
 
 
@@ -41,6 +41,8 @@ class NoteGuidedInverter:
 
   Attributes:
     inner: The other inverter; frames of its features overlap by half.
+    guided: What tones are brought into, where that is not `inner`: it without
+      corrections of its own, say (`NeuralInverter.uncorrected`).
     block_sizes: Frames that are worked on at once; others are filled up.
 
   Raises:
@@ -48,6 +50,7 @@ class NoteGuidedInverter:
   """
 
   inner: inverter.Inverter
+  guided: inverter.Inverter | None = None
   block_sizes: tuple[int, ...] = (16, 128)
 
   def __post_init__(self):
@@ -84,7 +87,7 @@ class NoteGuidedInverter:
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made; see `inverter.Inverter`.
 
-    Samples lag behind the other inverter's by three frames.
+    Samples lag behind the other inverter's by four frames.
     """
     tones = played and note_tones.NoteTones(played, self.config)
     if not tones:
@@ -104,7 +107,7 @@ class NoteGuidedInverter:
         yield frames[-1]
 
     begin = 0
-    inner = self.inner.stream(remembered(), played)
+    inner = (self.guided or self.inner).stream(remembered(), played)
     while True:
       more = next(inner, None)
       if more is None:
@@ -167,8 +170,9 @@ def _mix(samples, tones, mel, config):
   ratio = mel_magnitudes.ratio_to(mel, tonal, config)
   to_bins = mel_magnitudes.to_bins(config)
   share = (1.0 / (1.0 + jnp.square(ratio / _EVEN_RATIO))) @ to_bins
-  gain = jnp.clip(ratio @ to_bins, 0.0, mel_magnitudes.LARGEST_GAIN) * share
-  rest = 1.0 - share
+  gain = mel_magnitudes.gain_of(ratio, config) * share
+  ratio = mel_magnitudes.ratio_to(mel, other, config)
+  rest = mel_magnitudes.gain_of(ratio, config) * (1.0 - share)
   mixed = stft.inverse_stft(
     lax.complex(
       gain * tonal.real + rest * other.real,

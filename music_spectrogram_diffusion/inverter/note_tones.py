@@ -1,10 +1,11 @@
 """Tones of notes: their harmonics, as loud as a spectrogram says.
 
 A sum of sinusoids at known pitches, as in Serra and Smith 1990 and Engel et al.
-2020 (https://arxiv.org/abs/2001.04643), by wavetables. Phases run from each
-onset, so any part of a song can be drawn alone. Pitches are those of equal
-temperament at 440 Hz.
+2020 (https://arxiv.org/abs/2001.04643). Phases run from each onset, so any part
+of a song can be drawn alone. Pitches are those of equal temperament at 440 Hz.
 """
+
+import itertools
 
 from jaxtyping import Float, Float32
 import numpy as np
@@ -22,9 +23,11 @@ _DECAY_S = 0.1
 _RELEASE_S = 0.5  # and ends,
 _FADE_S = 0.1  # without a click.
 
-_TABLE_BITS = 9
-_TABLE_SIZE = 2**_TABLE_BITS
-_WITHIN_MASK = np.uint32(2 ** (32 - _TABLE_BITS) - 1)
+# Of a matrix product. Of more, OpenBLAS makes two, whose threads wait for each
+# other where the machine has other things to do.
+_MOST_ROWS = 16
+
+_HARMONICS = np.arange(1, _MOST_HARMONICS + 1, dtype=np.uint32)
 
 
 class NoteTones:
@@ -38,18 +41,30 @@ class NoteTones:
   def __init__(self, played: notes.Notes, config: audio.SpectrogramConfig):
     pitch_hz = 440.0 * 2.0 ** ((played.pitch - 69.0) / 12.0)
     is_heard = ~played.is_drum & (pitch_hz < 0.5 * config.sample_rate)
-    played, self._pitch_hz = played[is_heard], pitch_hz[is_heard]
+    # In the order of pitches, which share the waves of their harmonics.
+    order = np.flatnonzero(is_heard)[np.argsort(pitch_hz[is_heard])]
+    played, pitch_hz = played[order], pitch_hz[order]
     self._config = config
     rate = config.sample_rate
     self._onset = np.rint(played.onset * rate).astype(np.int64)
     self._start = self._onset - round(_ATTACK_S * rate)
     self._release = np.rint(played.offset * rate).astype(np.int64)
     self._stop = self._release + round(_RELEASE_S * rate)
+    # Turns a sample, in whole numbers of 1/2**32: they run over as phases do,
+    # and are the same wherever drawing begins.
+    self._step = np.rint(pitch_hz / rate * 2**32).astype(np.uint32)
+    self._waves = {step: _waves(step, config) for step in set(self._step)}
+    harmonic_hz = pitch_hz[:, None] * _HARMONICS
+    highest_hz = min(_HIGHEST_HZ, 0.5 * rate)
     # A sinusoid's peak in a spectrum is so many times its amplitude.
-    self._peak = np.float32(0.5 * audio.window(config).sum())
-    # In turns. Equal phases would make pulses of the tones.
-    shape = len(self._onset), _MOST_HARMONICS
-    self._phase = np.random.default_rng(0).random(shape)
+    peak = 0.5 * audio.window(config).sum()
+    is_drawn = (harmonic_hz <= highest_hz) | (_HARMONICS == 1)
+    self._amplitude = (is_drawn / peak).astype(np.float32)
+    self._bin = harmonic_hz * config.n_fft / rate
+    # Equal phases would make pulses of the tones. Those of a pitch are always
+    # the same: notes in unison do not cancel each other.
+    turns = np.random.default_rng(0).random((128, _MOST_HARMONICS))
+    self._phase = (turns * 2**32).astype(np.uint32)[played.pitch]
 
   def __len__(self) -> int:
     """How many notes have tones."""
@@ -77,81 +92,94 @@ class NoteTones:
     hop = self._config.hop_length
     first_hop = first_frame + 1
     num_hops = len(magnitude) - 1
-    # Of each note, the hops that it touches.
+    # Of each note, the hops that it touches: rows of all arrays below.
     begin = np.maximum(self._start // hop - first_hop, 0)
     end = np.minimum(-(-self._stop // hop) - first_hop, num_hops)
+    drawn = np.flatnonzero(begin < end)
+    begin, end = begin[drawn], end[drawn]
+    last = np.cumsum(end - begin)
+    note = np.repeat(drawn, end - begin)
+    at = np.arange(len(note)) + np.repeat(end - last, end - begin)
+    start = (first_hop + at) * hop - self._onset[note]
+    weights = self._weights(note, start, magnitude, at)
+    tones = np.empty((len(note), hop), np.float32)
+    step = self._step[note]
+    for rows in _runs(step, _MOST_ROWS):
+      np.matmul(weights[rows], self._waves[step[rows.start]], out=tones[rows])
+    self._let_rise(tones, start)
     hops = np.zeros((num_hops, hop), np.float32)
-    for note in np.flatnonzero(begin < end):
-      part = slice(begin[note], end[note])
-      tone = self._draw_note(
-        note, magnitude[part.start : part.stop + 1], first_hop + part.start
-      )
-      hops[part] += tone
+    for target, stop in zip(map(slice, begin, end), last, strict=True):
+      hops[target] += tones[stop - (target.stop - target.start) : stop]
     return hops.ravel()
 
-  def _draw_note(self, note, magnitude, first_hop):
-    """A note's samples [hops, samples of a hop], between two frames each."""
-    config = self._config
-    pitch_hz = self._pitch_hz[note]
-    highest_hz = min(_HIGHEST_HZ, 0.5 * config.sample_rate)
-    number = int(np.clip(highest_hz // pitch_hz, 1, _MOST_HARMONICS))
-    harmonics = np.arange(1, number + 1)
-    bins = harmonics * pitch_hz * config.n_fft / config.sample_rate
-    waves = _waves(harmonics, self._phase[note, :number])
-    tables = (_at(magnitude, bins) / self._peak) @ waves
+  def _weights(self, note, start, magnitude, at):
+    """How much of each of `_waves` there is in each hop of a note.
 
-    # The place in a period, in whole numbers of 1/2**32: they run over as
-    # phases do, and are the same wherever drawing begins.
-    num_hops, hop = len(magnitude) - 1, config.hop_length
-    step = np.uint32(round(pitch_hz / config.sample_rate * 2**32))
-    start = first_hop * hop - int(self._onset[note])
-    turns = np.arange(num_hops * hop, dtype=np.uint32) * step
-    turns += np.uint32(start * int(step) % 2**32)
-    turns = turns.reshape(num_hops, hop)
-    column = turns >> np.uint32(32 - _TABLE_BITS)
-    place = (turns & _WITHIN_MASK).astype(np.float32) * np.float32(
-      2.0 ** (_TABLE_BITS - 32)
+    Args:
+      note: Indices of the notes.
+      start: Samples from their onsets to the hops.
+      magnitude: Of all frames.
+      at: Indices of the frames before the hops.
+    """
+    turns = start.astype(np.uint32) * self._step[note]
+    turns = turns[:, None] * _HARMONICS + self._phase[note]
+    angle = turns.astype(np.float32) * np.float32(2 * np.pi / 2**32)
+    turned = np.concatenate([np.cos(angle), -np.sin(angle)], axis=1)
+    bins = self._bin[note]
+    now, then = (
+      self._amplitude[note]
+      * self._falling(note, start + i * self._config.hop_length)
+      * _at(magnitude, at + i, bins)
+      for i in range(2)
     )
-    width = tables.shape[1]
-    row = np.arange(num_hops, dtype=np.uint32)[:, None] * np.uint32(width)
-    index = (row + column).astype(np.intp)
-    flat = tables.ravel()
+    rise = then - now
+    return np.tile(turned, 2) * np.concatenate([now, now, rise, rise], axis=1)
 
-    def look_up(index):
-      value = flat[index]
-      return value + place * (flat[index + 1] - value)
+  def _falling(self, note, time):
+    """What is left of a note, so many samples after its onset: [notes, 1]."""
+    rate = self._config.sample_rate
+    length = (self._release - self._onset)[note]
+    late = np.maximum(time - length, 0) / rate
+    left = np.clip((_RELEASE_S - late) / _FADE_S, 0.0, 1.0)
+    return np.float32(np.exp(late / -_DECAY_S) * left)[:, None]
 
-    now, then = look_up(index), look_up(index + width)
-    tone = now + (np.arange(hop, dtype=np.float32) / hop) * (then - now)
-    self._shape(note, tone.ravel(), first_hop * hop)
-    return tone
-
-  def _shape(self, note, tone, start):
-    """Lets a tone rise before the onset, and fall after the offset."""
-    onset, release = self._onset[note] - start, self._release[note] - start
-    if onset > 0:
-      attack = self._onset[note] - self._start[note]
-      times = np.arange(min(onset, len(tone)), dtype=np.float32)
-      tone[: len(times)] *= np.maximum((times - (onset - attack)) / attack, 0.0)
-    first = max(release, 0)
-    if first < len(tone):
-      times = np.arange(first - release, len(tone) - release, dtype=np.float32)
-      decay = np.float32(-1.0 / (_DECAY_S * self._config.sample_rate))
-      fade = np.float32(1.0 / (_FADE_S * self._config.sample_rate))
-      left = (self._stop[note] - self._release[note] - times) * fade
-      tone[first:] *= np.exp(times * decay) * np.clip(left, 0.0, 1.0)
+  def _let_rise(self, tones, start):
+    """Silences what is before onsets, and lets tones rise to them."""
+    early = np.flatnonzero(start < 0)
+    time = start[early, None] + np.arange(self._config.hop_length)
+    attack = _ATTACK_S * self._config.sample_rate
+    tones[early] *= np.clip(1.0 + np.float32(time / attack), 0.0, 1.0)
 
 
-def _at(magnitude, places):
-  """Magnitudes [frames, harmonics] between bins of the transform."""
-  below = np.minimum(places.astype(np.int64), magnitude.shape[1] - 2)
-  part = places - below
-  low, high = magnitude[:, below], magnitude[:, below + 1]
-  return ((1.0 - part) * low + part * high).astype(np.float32)
+def _waves(step, config):
+  """One hop of all harmonics' cosines and sines, level and rising from 0.
+
+  Args:
+    step: Turns of the first one in a sample, times 2**32.
+    config: The features.
+
+  Returns:
+    Array of shape [4 * harmonics, samples].
+  """
+  time = np.arange(config.hop_length, dtype=np.uint32)
+  turns = _HARMONICS[:, None] * (time * step)
+  angle = turns * (2 * np.pi / 2**32)
+  level = np.concatenate([np.cos(angle), np.sin(angle)])
+  rising = level * (time / config.hop_length)
+  return np.concatenate([level, rising]).astype(np.float32)
 
 
-def _waves(harmonics, phase):
-  """One period of each harmonic, and its first sample once more."""
-  turns = np.arange(_TABLE_SIZE + 1) / _TABLE_SIZE
-  angle = 2.0 * np.pi * (harmonics[:, None] * turns + phase[:, None])
-  return np.cos(angle.astype(np.float32))
+def _at(magnitude, frame, bins):
+  """Magnitudes [rows, harmonics] of frames [rows], between their bins."""
+  below = np.minimum(bins.astype(np.int64), magnitude.shape[1] - 2)
+  part = np.float32(bins - below)
+  low, high = (magnitude[frame[:, None], below + i] for i in range(2))
+  return low + part * (high - low)
+
+
+def _runs(values, longest):
+  """Slices of equal values that follow each other."""
+  edges = np.flatnonzero(np.diff(values)) + 1
+  for start, stop in itertools.pairwise([0, *edges, len(values)]):
+    for i in range(start, stop, longest):
+      yield slice(i, min(i + longest, stop))

@@ -45,8 +45,7 @@ class SinusoidVocoder:
     num_blocks: Blocks of the trunk; each sees 3 frames farther to both sides.
     expansion: Hidden channels of a block, over `channels`.
     num_corrections: How often magnitudes are corrected at the end.
-    follows_notes: Whether a `NoteGuidedInverter` is to go on from here where
-      notes are known.
+    follows_notes: See `streaming.Generator`.
     dtype: Name of the dtype of the trunk; parameters are float32.
   """
 
@@ -83,6 +82,10 @@ class SinusoidVocoder:
       self.expansion,
       jnp.dtype(self.dtype),
     )
+
+  def uncorrected(self) -> "SinusoidVocoder":
+    """See `streaming.Generator`."""
+    return dataclasses.replace(self, num_corrections=0)
 
   @property
   def receptive_frames(self) -> tuple[int, int]:

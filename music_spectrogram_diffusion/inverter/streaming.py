@@ -164,6 +164,16 @@ class Generator(Protocol):
   """A network that makes waveforms: hashable, equal when built equal."""
 
   @property
+  def follows_notes(self) -> bool:
+    """Whether a `NoteGuidedInverter` is to go on from it where notes are known.
+
+    A user's word goes before this.
+    """
+
+  def uncorrected(self) -> "Generator":
+    """The same for one who corrects magnitudes; with the same parameters."""
+
+  @property
   def receptive_frames(self) -> tuple[int, int]:
     """How many frames before and after a frame its samples depend on."""
 
@@ -207,6 +217,15 @@ class ConvolutionalGenerator(abc.ABC):
     log_mel: Float[Array, "batch frames mel_bins"],
   ) -> Float[Array, "batch samples"]:
     """Makes `hop_length` samples a frame."""
+
+  @property
+  def follows_notes(self) -> bool:
+    """See `Generator`: it is told nothing but the spectrogram."""
+    return False
+
+  def uncorrected(self) -> "ConvolutionalGenerator":
+    """See `Generator`: it corrects nothing."""
+    return self
 
   def initial_state(self) -> tuple[()]:
     """See `Generator`."""
@@ -285,6 +304,10 @@ class NeuralInverter(BlockInverter):
   def reach(self) -> tuple[int, int]:
     """See `BlockInverter`."""
     return self.generator.receptive_frames
+
+  def uncorrected(self) -> "NeuralInverter":
+    """The same for one who corrects magnitudes; see `Generator`."""
+    return dataclasses.replace(self, generator=self.generator.uncorrected())
 
   def invert_block(
     self, block: Block, state: Any

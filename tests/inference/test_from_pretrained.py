@@ -111,8 +111,18 @@ def test_only_inverters_of_ours_follow_notes_unless_one_says_so(with_vocoder):
   told = load(inverter="griffin-lim", follow_notes=True)
   assert told.follows_notes
   assert isinstance(told.inverter.inner, inverter.GriffinLim)
-  assert load().inverter_name == "NeuralInverter"
+  assert told.inverter.guided is None
   assert told.inverter_name == "GriffinLim"
+  assert load().inverter_name == "NeuralInverter"
+
+
+def test_magnitudes_are_corrected_once_where_notes_are_followed(with_vocoder):
+  loaded = inference.Synthesizer.from_pretrained(with_vocoder).inverter
+  assert loaded.inner.generator.num_corrections == 2
+  assert loaded.guided.generator == dataclasses.replace(
+    loaded.inner.generator, num_corrections=0
+  )
+  assert loaded.guided.parameters is loaded.inner.parameters
 
 
 def test_products_are_made_in_the_dtype_asked_for(with_vocoder):

@@ -96,7 +96,7 @@ def test_inverters_that_lag_behind_can_be_guided(log_mel):
   assert harmonic_share(whole, 41.2, 0.15, 0.45) > 0.9
 
 
-def test_a_stream_begins_three_frames_after_the_inner_one(guided, log_mel):
+def test_a_stream_begins_four_frames_after_the_inner_one(guided, log_mel):
   chunks = [log_mel[i : i + 1] for i in range(20)]
   lengths, given = [], 0
 
@@ -108,8 +108,8 @@ def test_a_stream_begins_three_frames_after_the_inner_one(guided, log_mel):
 
   for samples in guided.stream(counted(), BASS):
     lengths.append((given, len(samples) // HOP))
-  assert lengths[0] == (4, 1)
-  assert lengths[-1] == (20, 3)
+  assert lengths[0] == (5, 1)
+  assert lengths[-1] == (20, 4)
   assert sum(length for _, length in lengths) == 20
 
 
@@ -127,6 +127,14 @@ def test_a_note_is_no_louder_than_the_spectrogram_where_it_lies(
 def test_in_silence_no_note_is_heard(guided):
   silence = np.full((60, CONFIG.n_mels), CONFIG.mel_range[0], np.float32)
   assert np.abs(guided(silence, BASS)).max() < 1e-4
+
+
+def test_tones_are_brought_into_another_inverter_where_one_is_said(log_mel):
+  inner, guided = Hiss(), inverter.GriffinLim(CONFIG, num_iterations=2)
+  both = inverter.NoteGuidedInverter(inner, guided)
+  expected = inverter.NoteGuidedInverter(guided)(log_mel, BASS)
+  np.testing.assert_array_equal(both(log_mel, BASS), expected)
+  np.testing.assert_array_equal(both(log_mel), inner(log_mel))
 
 
 def test_without_notes_the_audio_is_the_inner_one(guided, log_mel):

@@ -92,6 +92,23 @@ def test_levels_go_straight_from_frame_to_frame(even):
   assert 0 < level(halves[0]) < level(halves[1]) < after
 
 
+def test_where_no_note_sounds_is_silence(even):
+  tones = make_tones([0.5], [1.0], [69], [90], 0)
+  for first_frame in (-3, 90):
+    samples = tones.draw(even[:8], first_frame)
+    np.testing.assert_array_equal(samples, np.zeros(7 * HOP, np.float32))
+
+
+def test_notes_of_one_pitch_sound_together_and_after_each_other(even):
+  columns = [0.0, 0.4, 0.4], [1.0, 1.9, 1.4], [60, 60, 60], [90, 90, 90]
+  alone = [
+    make_tones(*([column[i]] for column in columns), 0).draw(even, 0)
+    for i in range(3)
+  ]
+  together = make_tones(*columns, 0).draw(even, 0)
+  np.testing.assert_allclose(together, sum(alone), atol=1e-6)
+
+
 def test_before_the_song_is_nothing_even_of_notes_at_its_beginning(even):
   tones = make_tones([0.0], [1.0], [60], [90], 0)
   samples = tones.draw(even, -4)
