@@ -5,7 +5,9 @@ SONG ?= examples/freedoom.mid
 OUT ?= out
 
 BIN := .venv/bin
-# Modules are compiled when they are first imported: most never are.
+# Modules are compiled when they are first imported: most never are. What is
+# compiled is kept, whatever the machine says: many tests start commands.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 
 .PHONY: render test format clean

@@ -6,6 +6,10 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+# What takes time in tests is the compiler, and half of that its emitters.
+os.environ["XLA_FLAGS"] = " ".join(
+  [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false"]
+)
 # Commands that tests start leave the caches of the user alone.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
