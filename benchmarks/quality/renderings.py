@@ -109,19 +109,28 @@ def play_ground_truth(
 
 
 def fingerprint(invert: inverter.Inverter) -> str:
-  """What tells an inverter from others: a hash of its settings and weights."""
+  """What tells inverters apart: a hash of code, settings and weights."""
+  digest = hashlib.sha256()
+  for path in sorted(pathlib.Path(inverter.__file__).parent.glob("*.py")):
+    digest.update(path.read_bytes())
+  _describe(invert, digest)
+  return digest.hexdigest()
+
+
+def _describe(invert, digest):
+  # Inverters are made of others: `inner`, and `guided`.
   settings = dict(vars(invert))
-  inner = settings.pop("inner", None)
+  for name in ("inner", "guided"):
+    other = settings.pop(name, None)
+    if other is not None:
+      _describe(other, digest)
   leaves, structure = jax.tree.flatten(settings)
-  digest = hashlib.sha256(f"{type(invert).__name__} {structure}".encode())
-  if inner is not None:
-    digest.update(fingerprint(inner).encode())
+  digest.update(f"{type(invert).__name__} {structure}".encode())
   for leaf in leaves:
     is_array = isinstance(leaf, np.ndarray | jax.Array)
     digest.update(
       np.asarray(leaf).tobytes() if is_array else repr(leaf).encode()
     )
-  return digest.hexdigest()
 
 
 def play_model(
