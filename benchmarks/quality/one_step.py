@@ -10,6 +10,7 @@ none: what training lowers, without errors that add up over a song.
 import argparse
 import functools
 import pathlib
+import sys
 
 import jax
 from jax import numpy as jnp
@@ -43,8 +44,16 @@ def main():
     synthesizer = inference.Synthesizer.from_pretrained(
       None if path == "default" else path
     )
+    least = 2 * synthesizer.model.network.segment_frames
+    chosen = [piece for piece in pieces if len(piece.log_mel) >= least]
+    if not chosen:
+      longest = max((len(piece.log_mel) for piece in pieces), default=0)
+      sys.exit(
+        f"Expected pieces of two segments ({least} frames) or more in"
+        f" {arguments.folder}; the longest excerpt has {longest} frames."
+      )
     errors = [
-      np.concatenate([distances(synthesizer, piece, told) for piece in pieces])
+      np.concatenate([distances(synthesizer, piece, told) for piece in chosen])
       for told in (True, False)
     ]
     figures = errors[0].mean(), errors[0][:, :_HALF_SECOND].mean()
