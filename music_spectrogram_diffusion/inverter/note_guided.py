@@ -6,6 +6,7 @@ inverter's audio keeps what is none of their tones: attacks, noise, drums.
 """
 
 from collections.abc import Iterable, Iterator
+from concurrent import futures
 import dataclasses
 import functools
 
@@ -115,23 +116,39 @@ class NoteGuidedInverter:
         more = np.zeros(_REACH * hop, np.float32)
         inner = None
       samples = np.concatenate([samples, more])
-      while (ready := len(samples) // hop - 2 * _REACH) > 0:
-        number = min(ready, max(self.block_sizes))
+      ready = len(samples) // hop - 2 * _REACH
+      if ready > 0:
         if len(frames) > 1:
           frames = [np.concatenate(frames)]
-        yield self._guide(tones, frames[0], samples, begin, number)
-        begin += number
-        frames = [frames[0][number:]]
-        samples = samples[number * hop :]
+        starts = range(0, ready, max(self.block_sizes))
+        yield from _in_threads(
+          functools.partial(
+            self._guide, tones, frames[0], samples, begin, ready
+          ),
+          starts,
+        )
+        begin += ready
+        frames = [frames[0][ready:]]
+        samples = samples[ready * hop :]
       if inner is None:
         return
 
-  def _guide(self, tones, log_mel, samples, begin, number):
-    """The samples of frames from `begin` on, of which there are `number`."""
+  def _guide(self, tones, log_mel, samples, begin, ready, start):
+    """The samples of the block that begins `start` frames after `begin`.
+
+    Args:
+      tones: Of all notes.
+      log_mel: Frames, from `_REACH` before `begin` on.
+      samples: The other inverter's, likewise.
+      begin: Where the first frame lies in the song.
+      ready: How many frames all blocks have.
+      start: The block's first.
+    """
     hop = self.config.hop_length
+    number = min(ready - start, max(self.block_sizes))
     size = min(size for size in self.block_sizes if size >= number)
     around = size + 2 * _REACH
-    log_mel = log_mel[: number + 2 * _REACH + 1]
+    log_mel = log_mel[start : start + number + 2 * _REACH + 1]
     missing = around + 1 - len(log_mel)
     mel = np.exp(
       np.pad(
@@ -141,11 +158,20 @@ class NoteGuidedInverter:
       )
     )
     magnitude = np.asarray(_spread(mel, self.config))
-    drawn = tones.draw(magnitude, begin - _REACH - 1)
-    samples = samples[: around * hop]
+    drawn = tones.draw(magnitude, begin + start - _REACH - 1)
+    samples = samples[start * hop : (start + around) * hop]
     samples = np.pad(samples, (0, around * hop - len(samples)))
     guided = _mix(samples, drawn, mel[1:-1], self.config)
     return np.asarray(guided)[: number * hop]
+
+
+def _in_threads(function, items):
+  """Like `map`, two at once if there are several; both let others run."""
+  if len(items) < 2:
+    yield from map(function, items)
+    return
+  with futures.ThreadPoolExecutor(2) as threads:
+    yield from threads.map(function, items)
 
 
 @functools.partial(jax.jit, static_argnums=1)
