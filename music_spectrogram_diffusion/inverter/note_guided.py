@@ -78,7 +78,8 @@ class NoteGuidedInverter:
     played: notes.Notes | None = None,
   ) -> Float32[np.ndarray, " samples"]:
     """Inverts a whole spectrogram; see `inverter.Inverter`."""
-    parts = self.stream([log_mel], played)
+    # What is all there can be worked on ahead.
+    parts = self._stream([log_mel], played, _ahead)
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
   def stream(
@@ -90,6 +91,10 @@ class NoteGuidedInverter:
 
     Samples lag behind the other inverter's by four frames.
     """
+    return self._stream(chunks, played, iter)
+
+  def _stream(self, chunks, played, read):
+    """See `stream`; `read` is how the other inverter's samples are read."""
     tones = played and note_tones.NoteTones(played, self.config)
     if not tones:
       yield from self.inner.stream(chunks, played)
@@ -108,7 +113,7 @@ class NoteGuidedInverter:
         yield frames[-1]
 
     begin = 0
-    inner = (self.guided or self.inner).stream(remembered(), played)
+    inner = read((self.guided or self.inner).stream(remembered(), played))
     while True:
       more = next(inner, None)
       if more is None:
@@ -163,6 +168,15 @@ class NoteGuidedInverter:
     samples = np.pad(samples, (0, around * hop - len(samples)))
     guided = _mix(samples, drawn, mel[1:-1], self.config)
     return np.asarray(guided)[: number * hop]
+
+
+def _ahead(items):
+  """The same items; one is made in a thread while the one before is used."""
+  with futures.ThreadPoolExecutor(1) as thread:
+    coming = thread.submit(next, items, None)
+    while (item := coming.result()) is not None:
+      coming = thread.submit(next, items, None)
+      yield item
 
 
 def _in_threads(function, items):
