@@ -37,28 +37,33 @@ def main():
     renderings.load_piece(path, arguments.seconds, renderer, config)
     for path in material.choose(paths, arguments.pieces)
   ]
-  print("| nats | true context | its first half second | no context |")
-  print("| --- | --- | --- | --- |")
+  synthesizers = {}
   for model in arguments.models:
     name, _, path = model.rpartition("=")
-    synthesizer = inference.Synthesizer.from_pretrained(
+    synthesizers[name or path] = inference.Synthesizer.from_pretrained(
       None if path == "default" else path
     )
-    least = 2 * synthesizer.model.network.segment_frames
-    chosen = [piece for piece in pieces if len(piece.log_mel) >= least]
-    if not chosen:
-      longest = max((len(piece.log_mel) for piece in pieces), default=0)
-      sys.exit(
-        f"Expected pieces of two segments ({least} frames) or more in"
-        f" {arguments.folder}; the longest excerpt has {longest} frames."
-      )
+  least = 2 * max(
+    synthesizer.model.network.segment_frames
+    for synthesizer in synthesizers.values()
+  )
+  longest = max((len(piece.log_mel) for piece in pieces), default=0)
+  if longest < least:
+    sys.exit(
+      f"Expected pieces of two segments ({least} frames) or more in"
+      f" {arguments.folder}; the longest excerpt has {longest} frames."
+    )
+  pieces = [piece for piece in pieces if len(piece.log_mel) >= least]
+  print("| nats | true context | its first half second | no context |")
+  print("| --- | --- | --- | --- |")
+  for name, synthesizer in synthesizers.items():
     errors = [
-      np.concatenate([distances(synthesizer, piece, told) for piece in chosen])
+      np.concatenate([distances(synthesizer, piece, told) for piece in pieces])
       for told in (True, False)
     ]
     figures = errors[0].mean(), errors[0][:, :_HALF_SECOND].mean()
     cells = [f"{figure:.3f}" for figure in (*figures, errors[1].mean())]
-    print(f"| {name or path} | {' | '.join(cells)} |", flush=True)
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def distances(

@@ -22,6 +22,7 @@ import renderings  # isort: skip
 import scores  # isort: skip
 
 _GAP_S = 1.0
+_SAMPLES = ".npy"  # Which no inverter has touched.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,17 +45,18 @@ class Bench:
     """Where a result of a setting is kept."""
     parts = [
       self.synthesizer.model_hash,
-      renderings.fingerprint(self.synthesizer.inverter),
       segments_lib.digest(self.segments),
       repr((self.seeds, setting)),
       _sources(),
     ]
+    if suffix != _SAMPLES:
+      parts.append(renderings.fingerprint(self.synthesizer.inverter))
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return self.cache / f"{key}{suffix}"
 
   def sample(self, setting: plan.Setting) -> np.ndarray:
     """Log-mel spectrograms [seeds, segments, frames, mel_bins]."""
-    path = self.path(setting, ".npy")
+    path = self.path(setting, _SAMPLES)
     if not path.exists():
       np.save(path, self._sample(setting).astype(np.float16))
     return np.load(path).astype(np.float32)

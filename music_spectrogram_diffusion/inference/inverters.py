@@ -98,15 +98,16 @@ def _neural(
       f"Expected the inverter in {path} to be one of {config}, got one of"
       f" {generator.spectrogram}."
     )
-  _, after = generator.receptive_frames
+  if follow_notes is None:
+    follow_notes = generator.follows_notes
+  streamed = generator.uncorrected() if follow_notes else generator
+  _, after = streamed.receptive_frames
   # As much as the first chunk gives, so that a stream needs one program; and
   # more for whole spectrograms.
   size = max(1, chunk_frames - after)
   chosen = inverter.NeuralInverter(
     config, generator, jax.device_put(parameters), block_sizes=(size, 4 * size)
   )
-  if follow_notes is None:
-    follow_notes = generator.follows_notes
   if not follow_notes:
     return chosen
   return inverter.NoteGuidedInverter(chosen, chosen.uncorrected())

@@ -45,9 +45,12 @@ class NoteGuidedInverter:
     guided: What tones are brought into, where that is not `inner`: it without
       corrections of its own, say (`NeuralInverter.uncorrected`).
     block_sizes: Frames that are worked on at once; others are filled up.
+      Several blocks are worked on in threads of their own, where JAX's settings
+      of the caller's thread alone do not hold.
 
   Raises:
-    ValueError: Frames do not overlap by half, or a block has no frames.
+    ValueError: Frames do not overlap by half, a block has no frames, or both
+      inverters have not the same features.
   """
 
   inner: inverter.Inverter
@@ -61,6 +64,11 @@ class NoteGuidedInverter:
         "Expected frames that overlap by half where an inverter follows notes,"
         f" got hop_length = {config.hop_length}, win_length ="
         f" {config.win_length}; leave follow_notes out."
+      )
+    if self.guided is not None and self.guided.config != config:
+      raise ValueError(
+        f"Expected guided to be an inverter of {config}, as inner is, got one"
+        f" of {self.guided.config}."
       )
     if not self.block_sizes or min(self.block_sizes) < 1:
       raise ValueError(
@@ -78,7 +86,7 @@ class NoteGuidedInverter:
     played: notes.Notes | None = None,
   ) -> Float32[np.ndarray, " samples"]:
     """Inverts a whole spectrogram; see `inverter.Inverter`."""
-    # What is all there can be worked on ahead.
+    # What is all there, as one chunk, can be worked on ahead.
     parts = self._stream([log_mel], played, _ahead)
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
@@ -89,7 +97,7 @@ class NoteGuidedInverter:
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made; see `inverter.Inverter`.
 
-    Samples lag behind the other inverter's by four frames.
+    Samples lag by four frames behind those that tones are brought into.
     """
     return self._stream(chunks, played, iter)
 

@@ -1,8 +1,9 @@
 """Tones of notes: their harmonics, as loud as a spectrogram says.
 
 A sum of sinusoids at known pitches, as in Serra and Smith 1990 and Engel et al.
-2020 (https://arxiv.org/abs/2001.04643). Phases run from each onset, so any part
-of a song can be drawn alone. Pitches are those of equal temperament at 440 Hz.
+2020 (https://arxiv.org/abs/2001.04643). Phases run from the song's beginning, so any
+part of it can be drawn alone, and notes of one pitch are in phase. Pitches are
+those of equal temperament at 440 Hz.
 """
 
 import itertools
@@ -26,6 +27,8 @@ _FADE_S = 0.1  # without a click.
 # Of a matrix product. Of more, OpenBLAS makes two, whose threads wait for each
 # other where the machine has other things to do.
 _MOST_ROWS = 16
+
+_MOST_HOPS = 4096  # Of all notes that are drawn at once: 20 MB.
 
 _HARMONICS = np.arange(1, _MOST_HARMONICS + 1, dtype=np.uint32)
 
@@ -62,7 +65,7 @@ class NoteTones:
     self._amplitude = (is_drawn / peak).astype(np.float32)
     self._bin = harmonic_hz * config.n_fft / rate
     # Equal phases would make pulses of the tones. Those of a pitch are always
-    # the same: notes in unison do not cancel each other.
+    # the same: notes that sound together, or again, do not cancel each other.
     turns = np.random.default_rng(0).random((128, _MOST_HARMONICS))
     self._phase = (turns * 2**32).astype(np.uint32)[played.pitch]
 
@@ -97,8 +100,20 @@ class NoteTones:
     end = np.minimum(-(-self._stop // hop) - first_hop, num_hops)
     drawn = np.flatnonzero(begin < end)
     begin, end = begin[drawn], end[drawn]
+    hops = np.zeros((num_hops, hop), np.float32)
+    several = max(1, _MOST_HOPS // num_hops)
+    for i in range(0, len(drawn), several):
+      these = slice(i, i + several)
+      self._add(
+        hops, drawn[these], begin[these], end[these], magnitude, first_hop
+      )
+    return hops.ravel()
+
+  def _add(self, hops, notes_of, begin, end, magnitude, first_hop):
+    """Adds the tones of some notes to hops, those from `begin` to `end`."""
+    hop = self._config.hop_length
     last = np.cumsum(end - begin)
-    note = np.repeat(drawn, end - begin)
+    note = np.repeat(notes_of, end - begin)
     at = np.arange(len(note)) + np.repeat(end - last, end - begin)
     start = (first_hop + at) * hop - self._onset[note]
     weights = self._weights(note, start, magnitude, at)
@@ -107,10 +122,8 @@ class NoteTones:
     for rows in _runs(step, _MOST_ROWS):
       np.matmul(weights[rows], self._waves[step[rows.start]], out=tones[rows])
     self._let_rise(tones, start)
-    hops = np.zeros((num_hops, hop), np.float32)
     for target, stop in zip(map(slice, begin, end), last, strict=True):
       hops[target] += tones[stop - (target.stop - target.start) : stop]
-    return hops.ravel()
 
   def _weights(self, note, start, magnitude, at):
     """How much of each of `_waves` there is in each hop of a note.
@@ -121,7 +134,7 @@ class NoteTones:
       magnitude: Of all frames.
       at: Indices of the frames before the hops.
     """
-    turns = start.astype(np.uint32) * self._step[note]
+    turns = (start + self._onset[note]).astype(np.uint32) * self._step[note]
     turns = turns[:, None] * _HARMONICS + self._phase[note]
     angle = turns.astype(np.float32) * np.float32(2 * np.pi / 2**32)
     turned = np.concatenate([np.cos(angle), -np.sin(angle)], axis=1)

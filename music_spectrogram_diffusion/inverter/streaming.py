@@ -220,7 +220,7 @@ class ConvolutionalGenerator(abc.ABC):
 
   @property
   def follows_notes(self) -> bool:
-    """See `Generator`: it is told nothing but the spectrogram."""
+    """See `Generator`: alone, unless a user wants it otherwise."""
     return False
 
   def uncorrected(self) -> "ConvolutionalGenerator":

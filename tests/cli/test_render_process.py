@@ -49,7 +49,11 @@ def start(tmp_path, model, *, duration_s, options=(), stand_ins=()):
     (folder / f"{name}.py").touch()
   return subprocess.Popen(
     [sys.executable, "-c", _SCRIPT, "render", song, "--model", model, *options],
-    env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.getcwd()}"},
+    env=os.environ
+    | {
+      "PYTHONPATH": f"{folder}{os.pathsep}{os.getcwd()}",
+      "XLA_FLAGS": "",  # As users compile.
+    },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

@@ -167,3 +167,9 @@ def test_frames_that_do_not_overlap_by_half_are_refused():
   config = dataclasses.replace(CONFIG, win_length=800)
   with pytest.raises(ValueError, match="win_length = 800"):
     inverter.NoteGuidedInverter(Hiss(config))
+
+
+def test_tones_are_not_brought_into_what_has_other_features():
+  other = dataclasses.replace(CONFIG, n_mels=64)
+  with pytest.raises(ValueError, match="Expected guided to be an inverter of"):
+    inverter.NoteGuidedInverter(Hiss(), guided=Hiss(other))

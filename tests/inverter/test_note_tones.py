@@ -109,6 +109,25 @@ def test_notes_of_one_pitch_sound_together_and_after_each_other(even):
   np.testing.assert_allclose(together, sum(alone), atol=1e-6)
 
 
+@pytest.mark.parametrize("apart_s", [0.0, 0.5 / 110, 0.25])
+def test_notes_of_one_pitch_never_cancel_each_other(even, apart_s):
+  """Half a period apart is where they would."""
+  alone = make_tones([0.0], [1.5], [45], [90], 0).draw(even, 0)
+  twice = [0.0, apart_s], [1.5, 1.5], [45, 45], [90, 90]
+  together = make_tones(*twice, 0).draw(even, 0)
+  np.testing.assert_allclose(
+    at_second(together, 0.5, 1.0), 2 * at_second(alone, 0.5, 1.0), atol=1e-3
+  )
+
+
+def test_many_notes_at_once_are_the_sum_of_all(even):
+  number = 300  # More than are drawn in one go.
+  columns = [0.0] * number, [1.5] * number, [45] * number, [90] * number
+  alone = make_tones([0.0], [1.5], [45], [90], 0).draw(even, 0)
+  together = make_tones(*columns, 0).draw(even, 0)
+  np.testing.assert_allclose(together, number * alone, atol=0.01)
+
+
 def test_before_the_song_is_nothing_even_of_notes_at_its_beginning(even):
   tones = make_tones([0.0], [1.0], [60], [90], 0)
   samples = tones.draw(even, -4)

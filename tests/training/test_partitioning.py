@@ -37,7 +37,7 @@ def finish(process):
 
 @pytest.fixture(scope="module")
 def on_8_devices():
-  flags = os.environ["XLA_FLAGS"]
+  flags = os.environ.get("XLA_FLAGS", "")
   flags += " --xla_force_host_platform_device_count=8"
   return finish(start("single", "8:1", "4:2", XLA_FLAGS=flags))
 
