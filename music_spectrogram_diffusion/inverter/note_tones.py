@@ -1,9 +1,9 @@
 """Tones of notes: their harmonics, as loud as a spectrogram says.
 
 A sum of sinusoids at known pitches, as in Serra and Smith 1990 and Engel et al.
-2020 (https://arxiv.org/abs/2001.04643). Phases run from the song's beginning, so any
-part of it can be drawn alone, and notes of one pitch are in phase. Pitches are
-those of equal temperament at 440 Hz.
+2020 (https://arxiv.org/abs/2001.04643). Phases run from the song's beginning,
+so any part of it can be drawn alone, and notes of one pitch are in phase.
+Pitches are those of equal temperament at 440 Hz.
 """
 
 import itertools
