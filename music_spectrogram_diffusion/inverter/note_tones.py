@@ -1,9 +1,9 @@
 """Tones of notes: their harmonics, as loud as a spectrogram says.
 
 A sum of sinusoids at known pitches, as in Serra and Smith 1990 and Engel et al.
-2020 (https://arxiv.org/abs/2001.04643). Phases run from the song's beginning,
-so any part of it can be drawn alone, and notes of one pitch are in phase.
-Pitches are those of equal temperament at 440 Hz.
+2020 (https://arxiv.org/abs/2001.04643). Phases run from each onset, so any
+part of a song can be drawn alone; and from the first one's where notes of one
+pitch are held together. Pitches are those of equal temperament at 440 Hz.
 """
 
 import itertools
@@ -45,13 +45,15 @@ class NoteTones:
     pitch_hz = 440.0 * 2.0 ** ((played.pitch - 69.0) / 12.0)
     is_heard = ~played.is_drum & (pitch_hz < 0.5 * config.sample_rate)
     # In the order of pitches, which share the waves of their harmonics.
-    order = np.flatnonzero(is_heard)[np.argsort(pitch_hz[is_heard])]
+    order = np.flatnonzero(is_heard)
+    order = order[np.lexsort((played.onset[order], played.pitch[order]))]
     played, pitch_hz = played[order], pitch_hz[order]
     self._config = config
     rate = config.sample_rate
     self._onset = np.rint(played.onset * rate).astype(np.int64)
     self._start = self._onset - round(_ATTACK_S * rate)
     self._release = np.rint(played.offset * rate).astype(np.int64)
+    self._origin = _origins(played.pitch, self._onset, self._release)
     self._stop = self._release + round(_RELEASE_S * rate)
     # Turns a sample, in whole numbers of 1/2**32: they run over as phases do,
     # and are the same wherever drawing begins.
@@ -65,7 +67,7 @@ class NoteTones:
     self._amplitude = (is_drawn / peak).astype(np.float32)
     self._bin = harmonic_hz * config.n_fft / rate
     # Equal phases would make pulses of the tones. Those of a pitch are always
-    # the same: notes that sound together, or again, do not cancel each other.
+    # the same: notes that are held together do not cancel each other.
     turns = np.random.default_rng(0).random((128, _MOST_HARMONICS))
     self._phase = (turns * 2**32).astype(np.uint32)[played.pitch]
 
@@ -134,7 +136,8 @@ class NoteTones:
       magnitude: Of all frames.
       at: Indices of the frames before the hops.
     """
-    turns = (start + self._onset[note]).astype(np.uint32) * self._step[note]
+    time = start + self._onset[note] - self._origin[note]
+    turns = time.astype(np.uint32) * self._step[note]
     turns = turns[:, None] * _HARMONICS + self._phase[note]
     angle = turns.astype(np.float32) * np.float32(2 * np.pi / 2**32)
     turned = np.concatenate([np.cos(angle), -np.sin(angle)], axis=1)
@@ -162,6 +165,21 @@ class NoteTones:
     time = start[early, None] + np.arange(self._config.hop_length)
     attack = _ATTACK_S * self._config.sample_rate
     tones[early] *= np.clip(1.0 + np.float32(time / attack), 0.0, 1.0)
+
+
+def _origins(pitch, onset, release):
+  """Onsets that the phases of notes run from, in order of pitch and onset.
+
+  One is the note's own, unless others of its pitch are still held. (Where a
+  note is struck again, what is left of the one before may cancel it: that is
+  how the ear is told.)
+  """
+  apart = pitch.astype(np.int64) * (release.max(initial=0) + 1)
+  held_until = np.maximum.accumulate(release + apart)
+  is_first = np.ones(len(onset), bool)
+  is_first[1:] = (onset + apart)[1:] >= held_until[:-1]
+  first = np.maximum.accumulate(np.where(is_first, np.arange(len(onset)), 0))
+  return onset[first]
 
 
 def _waves(step, config):
