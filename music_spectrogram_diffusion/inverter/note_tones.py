@@ -28,7 +28,7 @@ _FADE_S = 0.1  # without a click.
 # other where the machine has other things to do.
 _MOST_ROWS = 16
 
-_MOST_HOPS = 4096  # Of all notes that are drawn at once: 20 MB.
+_MOST_HOPS = 4096  # Of notes that are drawn at once: 5 MB of samples.
 
 _HARMONICS = np.arange(1, _MOST_HARMONICS + 1, dtype=np.uint32)
 
@@ -111,11 +111,11 @@ class NoteTones:
       )
     return hops.ravel()
 
-  def _add(self, hops, notes_of, begin, end, magnitude, first_hop):
-    """Adds the tones of some notes to hops, those from `begin` to `end`."""
+  def _add(self, hops, drawn, begin, end, magnitude, first_hop):
+    """Adds the tones of the notes `drawn` to hops from `begin` to `end`."""
     hop = self._config.hop_length
     last = np.cumsum(end - begin)
-    note = np.repeat(notes_of, end - begin)
+    note = np.repeat(drawn, end - begin)
     at = np.arange(len(note)) + np.repeat(end - last, end - begin)
     start = (first_hop + at) * hop - self._onset[note]
     weights = self._weights(note, start, magnitude, at)
@@ -170,9 +170,8 @@ class NoteTones:
 def _origins(pitch, onset, release):
   """Onsets that the phases of notes run from, in order of pitch and onset.
 
-  One is the note's own, unless others of its pitch are still held. (Where a
-  note is struck again, what is left of the one before may cancel it: that is
-  how the ear is told.)
+  One is the note's own, unless others of its pitch are still held. A note that
+  is struck again needs the break: without it, its onset is hardly heard.
   """
   apart = pitch.astype(np.int64) * (release.max(initial=0) + 1)
   held_until = np.maximum.accumulate(release + apart)

@@ -333,6 +333,15 @@ def test_inverters_are_told_apart_by_settings_and_weights():
   assert len({fingerprint(), fingerprint(9), fingerprint(n_mels=64)}) == 3
 
 
+def test_the_fingerprint_is_of_all_inverters_that_one_is_made_of():
+  def of(*iterations):
+    made = (inverter.GriffinLim(_CONFIG, number) for number in iterations)
+    return renderings.fingerprint(inverter.NoteGuidedInverter(*made))
+
+  assert of(2, 3) == of(2, 3)
+  assert len({of(2, 3), of(2, 4), of(3, 2), of(2)}) == 4
+
+
 def test_settings_are_told_apart_by_commas_outside_of_parentheses():
   text = "steps=10,sampler=dpm,guidance_interval=(0,0.5)"
   assert renderings.parse_settings(text) == {
