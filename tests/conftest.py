@@ -27,3 +27,8 @@ jaxtyping.install_import_hook(
 # is compiled for it.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items):
+  """Begins with what takes longest, so that no worker is alone at the end."""
+  items.sort(key=lambda item: item.path.parent.name not in ("training", "cli"))

@@ -16,6 +16,25 @@ FILES = sorted((gin_files.installed() / "tasks").glob("*.gin"))
 NAMES = [path.stem for path in FILES if path.stem != "seqio"]
 MODELS = ("small_autoregressive", "small", "small_with_context")
 LENGTHS = {"inputs": 256, "targets": 32, "targets_context": 32}
+NETWORK = {
+  f"models.NetworkConfig.{name}": value
+  for name, value in dict(
+    emb_dim=16,
+    num_heads=1,
+    mlp_dim=16,
+    num_encoder_layers=1,
+    num_context_layers=1,
+    num_decoder_layers=1,
+  ).items()
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+  """Compiles without most optimizations, which here take longer than all."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +44,9 @@ def no_config():
   seqio.set_tfds_data_dir_override(None)
 
 
-def load(*files, **macros):
-  bindings = [f"{name} = {value!r}" for name, value in macros.items()]
-  gin_files.load([*files], bindings)
+def load(*files, bindings=(), **macros):
+  macros = [f"{name} = {value!r}" for name, value in macros.items()]
+  gin_files.load([*files], [*bindings, *macros])
 
 
 def resolved(parameter):
@@ -78,14 +97,16 @@ def test_each_file_trains_for_two_steps(prepared):
       "local_tiny.gin",
       f"tasks/{name}.gin",
       MODEL_DIR="run",
+      bindings=["learners.fit_lengths.network = @models.NetworkConfig()"],
       DATA_DIR=str(prepared),
       TASK_FEATURE_LENGTHS=LENGTHS,
+      **NETWORK,
     )
     learner = resolved("learner")
     batches = resolved("train_source")(batch_size=2, seed=1)
     if step is None:  # All files train the same model.
       step = jax.jit(learner.step)
-      initial = learner.initial_state(jax.random.key(0))
+      initial = jax.jit(learner.initial_state)(jax.random.key(0))
     state = initial
     for _ in range(2):
       batch = next(batches)
