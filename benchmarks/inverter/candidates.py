@@ -1,5 +1,6 @@
 """The inverters that are compared, as they are built in any process."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -13,6 +14,8 @@ GRIFFIN_LIM = "griffin-lim"
 """Instead of a directory: Griffin-Lim."""
 GUIDED = "guided:"
 """Before a directory: its inverter, which is told the notes."""
+HALF = "bfloat16:"
+"""Before a directory, or after `GUIDED`: products are made in bfloat16."""
 
 _ITERATIONS = 64
 
@@ -44,8 +47,13 @@ def untrained(_: str = "") -> inverter.NeuralInverter:
 
 
 def saved(directory: str) -> inverter.NeuralInverter:
-  """An inverter of ours, from its directory."""
-  return _on_device(*checkpoints.load_inverter(directory))
+  """An inverter of ours, from its directory, after `HALF` maybe."""
+  generator, parameters = checkpoints.load_inverter(
+    directory.removeprefix(HALF)
+  )
+  if directory.startswith(HALF):
+    generator = dataclasses.replace(generator, dtype="bfloat16")
+  return _on_device(generator, parameters)
 
 
 def embedded() -> pathlib.Path | None:

@@ -46,6 +46,7 @@ class Peer(torch.nn.Module):
 
   def __init__(self, settings: dict[str, int]):
     super().__init__()
+    self.half = bool(settings["bfloat16"])
     self.trunk = models.VocosBackbone(
       input_channels=settings["n_mels"],
       dim=settings["channels"],
@@ -55,10 +56,13 @@ class Peer(torch.nn.Module):
     self.head = heads.ISTFTHead(
       settings["channels"], settings["n_fft"], settings["hop_length"], "same"
     )
+    # There are no complex numbers of halves.
+    self.head.out.register_forward_hook(lambda *called: called[-1].float())
 
   def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
     """Samples of [batch, mel_bins, frames]."""
-    return self.head(self.trunk(log_mel))
+    with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+      return self.head(self.trunk(log_mel))
 
 
 def main():

@@ -6,6 +6,7 @@ The spectrograms of held-out pieces go through every inverter. See README.md.
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
@@ -23,6 +24,7 @@ from music_spectrogram_diffusion import audio, inverter
 _HERE = pathlib.Path(__file__).parent
 _GRIFFIN_LIM, _FAST = "Griffin-Lim", "fast inverter"
 _TOLD = f"{_FAST}, told the notes"
+_HALF = ", in bfloat16"
 _PAPER, _PEER = "paper's inverter", "peer (PyTorch)"
 _PEER_BLOCKS = f"{_PEER}, in blocks"
 _BLOCK_FRAMES = 256
@@ -52,7 +54,7 @@ def main():
     for row in (quality.ORIGINAL, *speeds)
   }
   text = tables.table(rows, peer)
-  for row in (_FAST, _TOLD):
+  for row in (_FAST, _TOLD, _FAST + _HALF, _TOLD + _HALF):
     if row in rows:
       reached = tables.targets(rows[row], rows[_GRIFFIN_LIM], rows, peer)
       text += f"\nTargets, {row}:\n\n{reached}"
@@ -75,6 +77,8 @@ def _choose(arguments):
   if fast is not None:
     trained[_FAST] = str(fast)
     trained[_TOLD] = f"{candidates.GUIDED}{fast}"
+    trained[_FAST + _HALF] = f"{candidates.HALF}{fast}"
+    trained[_TOLD + _HALF] = f"{candidates.GUIDED}{candidates.HALF}{fast}"
   else:
     print(
       f"The embedded model has no inverter: no row {_FAST!r}; give --inverter.",
@@ -95,10 +99,13 @@ def _measure_speed(arguments, timed, pieces, config):
     }
     if arguments.peer.exists():
       generator = inverter.SinusoidVocoder(spectrogram=config)
-      for row, frames in ((_PEER, 0), (_PEER_BLOCKS, _BLOCK_FRAMES)):
-        commands[row] = speed.peer_command(
-          arguments.peer, frames, mel, generator
-        )
+      half = dataclasses.replace(generator, dtype="bfloat16")
+      for row, frames, peer_of in (
+        (_PEER, 0, generator),
+        (_PEER_BLOCKS, _BLOCK_FRAMES, generator),
+        (_PEER + _HALF, 0, half),
+      ):
+        commands[row] = speed.peer_command(arguments.peer, frames, mel, peer_of)
     else:
       print(
         f"Expected the peer's Python at {arguments.peer}: its rows are left"
@@ -111,7 +118,7 @@ def _measure_speed(arguments, timed, pieces, config):
 
 
 def _faster(speeds):
-  """The peer in its faster way; None if it is not there."""
+  """The peer in float32 in its faster way; None if it is not there."""
   peers = [speeds[row] for row in (_PEER, _PEER_BLOCKS) if row in speeds]
   return min(
     peers, key=lambda peer: statistics.median(peer.runs_s), default=None

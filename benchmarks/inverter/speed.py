@@ -92,7 +92,7 @@ def peer_command(
     python: Interpreter of the environment that setup_peer.sh made.
     block_frames: Frames that it inverts at once; 0 for all.
     mel: What to invert.
-    generator: The peer gets its width, depth and hop.
+    generator: The peer gets its width, depth, hop and dtype of products.
   """
   config = generator.spectrogram
   settings = {
@@ -103,6 +103,7 @@ def peer_command(
     "hop_length": config.hop_length,
     "n_fft": config.n_fft,
     "n_mels": config.n_mels,
+    "bfloat16": generator.dtype == "bfloat16",
   }
   script = str(_HERE / "peer.py")
   blocks = str(block_frames)

@@ -1,5 +1,6 @@
 """Which inverter plays a model's spectrograms."""
 
+import dataclasses
 import importlib.util
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ def own_inverter(
   *,
   chunk_frames: int,
   follow_notes: bool | None = None,
+  dtype: str | None = None,
 ) -> inverter.Inverter:
   """The inverter that came with a model if it can run, else Griffin-Lim.
 
@@ -26,12 +28,13 @@ def own_inverter(
     config: Features of the model.
     chunk_frames: Frames that a stream brings at a time.
     follow_notes: Whether it is told the notes; None for what it is made for.
+    dtype: What an inverter of ours makes its products in; None for its own.
 
   Raises:
     checkpoints.CheckpointError: It is damaged, or of other features.
   """
   if checkpoints.has_inverter(model_path):
-    return _neural(model_path, config, chunk_frames, follow_notes)
+    return _neural(model_path, config, chunk_frames, follow_notes, dtype)
   return _told(_published_or_griffin_lim(model_path, config), follow_notes)
 
 
@@ -56,6 +59,7 @@ def find_inverter(
   *,
   chunk_frames: int,
   follow_notes: bool | None = None,
+  dtype: str | None = None,
 ) -> inverter.Inverter:
   """The inverter of a name or a path.
 
@@ -65,6 +69,7 @@ def find_inverter(
     config: Features of the model that it is to play.
     chunk_frames: Frames that a stream brings at a time.
     follow_notes: Whether it is told the notes; None for what it is made for.
+    dtype: What an inverter of ours makes its products in; None for its own.
 
   Raises:
     ValueError: There is none, it cannot be read, or is of other features.
@@ -77,7 +82,7 @@ def find_inverter(
   if (path / "saved_model.pb").is_file():
     return _told(inverter.SavedModelInverter(path, config), follow_notes)
   found = checkpoints.find_inverter(name)
-  return _neural(found, config, chunk_frames, follow_notes)
+  return _neural(found, config, chunk_frames, follow_notes, dtype)
 
 
 def _told(chosen: inverter.Inverter, follow_notes) -> inverter.Inverter:
@@ -90,6 +95,7 @@ def _neural(
   config: audio.SpectrogramConfig,
   chunk_frames: int,
   follow_notes: bool | None,
+  dtype: str | None,
 ) -> inverter.Inverter:
   """An inverter of ours, which has to be one of the model's features."""
   generator, parameters = checkpoints.load_inverter(path)
@@ -98,6 +104,8 @@ def _neural(
       f"Expected the inverter in {path} to be one of {config}, got one of"
       f" {generator.spectrogram}."
     )
+  if dtype is not None:
+    generator = dataclasses.replace(generator, dtype=dtype)
   if follow_notes is None:
     follow_notes = generator.follows_notes
   streamed = generator.uncorrected() if follow_notes else generator

@@ -97,9 +97,9 @@ class Synthesizer:
       follow_notes: Whether the inverter is told the notes, so that their tones
         are clean, by an `inverter.NoteGuidedInverter`. None for what the
         inverter is made for: the fast one yes, others no.
-      dtype: What the products of sampling steps are made in, "float32" or
-        "bfloat16": faster on GPUs, TPUs and newer CPUs. None for the model's
-        own.
+      dtype: What the products of sampling steps and of an inverter of ours are
+        made in, "float32" or "bfloat16": faster on GPUs, TPUs and newer CPUs.
+        None for the model's and the inverter's own.
 
     Raises:
       ValueError: There is no such dtype, or an inverter of such features cannot
@@ -132,13 +132,13 @@ class Synthesizer:
     features = model.spectrogram
     overlap = model.sampling_settings.get("overlap_frames", 0)
     chunk_frames = model.network.segment_frames - overlap
-    lengths_and_notes = dict(
-      chunk_frames=chunk_frames, follow_notes=follow_notes
+    settings = dict(
+      chunk_frames=chunk_frames, follow_notes=follow_notes, dtype=dtype
     )
     if inverter is None:
-      chosen = inverters.own_inverter(path, features, **lengths_and_notes)
+      chosen = inverters.own_inverter(path, features, **settings)
     else:
-      chosen = inverters.find_inverter(inverter, features, **lengths_and_notes)
+      chosen = inverters.find_inverter(inverter, features, **settings)
     return cls(
       model=model,
       parameters=_move_to_device(parameters),

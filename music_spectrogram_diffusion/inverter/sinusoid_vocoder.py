@@ -46,7 +46,8 @@ class SinusoidVocoder:
     expansion: Hidden channels of a block, over `channels`.
     num_corrections: How often magnitudes are corrected at the end.
     follows_notes: See `streaming.Generator`.
-    dtype: Name of the dtype of the trunk; parameters are float32.
+    dtype: Name of the dtype of the trunk's products; their sums, all between
+      them and the parameters are float32.
   """
 
   spectrogram: audio.SpectrogramConfig = audio.SpectrogramConfig()
@@ -201,25 +202,21 @@ class Trunk(nn.Module):
   def __call__(
     self, features: Float[Array, "batch frames channels"]
   ) -> sinusoids.Spectra:
-    def dense(width, name):
-      return nn.Dense(width, dtype=self.dtype, name=name)
-
-    def norm(name):
-      return nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name=name)
-
-    x = dense(2 * self.channels, "embed_0")(features.astype(self.dtype))
-    x = norm("embed_norm")(dense(self.channels, "embed_1")(nn.gelu(x)))
+    dense = functools.partial(nn.Dense, dot_general=_product_in(self.dtype))
+    norm = functools.partial(nn.LayerNorm, epsilon=_EPSILON)
+    x = dense(2 * self.channels, name="embed_0")(features)
+    x = dense(self.channels, name="embed_1")(nn.gelu(x))
+    x = norm(name="embed_norm")(x)
     for i in range(self.num_blocks):
       x = ConvNeXtBlock(
         self.expansion, 1 / self.num_blocks, self.dtype, name=f"block_{i}"
       )(x)
-    head = nn.Dense(
+    head = dense(
       4 * self.num_bins,
       kernel_init=nn.initializers.normal(0.02),
-      dtype=self.dtype,
       name="head",
     )
-    y = head(norm("head_norm")(x)).astype(jnp.float32)
+    y = head(norm(name="head_norm")(x))
     log_gain, deviation, real, imaginary = jnp.split(y, 4, axis=-1)
     return sinusoids.Spectra(
       log_gain=jnp.clip(log_gain + _START_LOG_GAIN, *_LOG_GAIN_RANGE),
@@ -247,20 +244,34 @@ class ConvNeXtBlock(nn.Module):
     channels, side = x.shape[-1], _KERNEL // 2
     kernel = self.param(
       "kernel", nn.initializers.normal(_KERNEL**-0.5), (_KERNEL, channels)
-    ).astype(self.dtype)
+    )
     bias = self.param("bias", nn.initializers.zeros, (channels,))
     num_frames = x.shape[1] - 2 * side
     # A sum of shifts: XLA's convolution of single channels is slow on CPU.
     y = sum(kernel[i] * x[:, i : i + num_frames] for i in range(_KERNEL))
-    y = nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name="norm")(
-      y + bias.astype(self.dtype)
-    )
-    y = nn.Dense(self.expansion * channels, dtype=self.dtype, name="expand")(y)
-    y = nn.Dense(channels, dtype=self.dtype, name="project")(nn.gelu(y))
+    y = nn.LayerNorm(epsilon=_EPSILON, name="norm")(y + bias)
+    dense = functools.partial(nn.Dense, dot_general=_product_in(self.dtype))
+    y = dense(self.expansion * channels, name="expand")(y)
+    y = dense(channels, name="project")(nn.gelu(y))
     scale = self.param(
       "scale", nn.initializers.constant(self.initial_scale), (channels,)
     )
-    return x[:, side : side + num_frames] + scale.astype(self.dtype) * y
+    return x[:, side : side + num_frames] + scale * y
+
+
+def _product_in(dtype):
+  """`lax.dot_general` of factors that are rounded; sums are in float32."""
+
+  def product(left, right, dimensions, precision=None, **_):
+    return lax.dot_general(
+      left.astype(dtype),
+      right.astype(dtype),
+      dimensions,
+      precision=precision,
+      preferred_element_type=jnp.float32,
+    )
+
+  return product
 
 
 def frequency_loss(

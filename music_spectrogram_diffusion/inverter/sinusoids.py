@@ -122,9 +122,18 @@ def draw(
   # Frames are centred in the transform: a turn of half a cycle every bin.
   turned = phases + np.float32(0.5 * (np.arange(num_bins) % 2))
   amplitude = magnitude * jnp.exp(spectra.log_gain)
-  peaks = amplitude * jnp.stack(_circle(turned - jnp.round(turned)))
-  added = magnitude * jnp.stack([spectra.real, spectra.imaginary])
-  spectrum = lax.complex(*(_lobes(peaks, spectra.deviation) + added))
+
+  def parts():
+    peaks = amplitude * jnp.stack(_circle(turned - jnp.round(turned)))
+    free = magnitude * jnp.stack([spectra.real, spectra.imaginary])
+    return _lobes(peaks, spectra.deviation) + free
+
+  # What is fused with the making of complex numbers, a CPU makes one by one.
+  # XLA drops barriers before it fuses, but fuses nothing with a branch.
+  real, imaginary = lax.cond(
+    magnitude.max() > 0, parts, lambda: jnp.zeros((2, *magnitude.shape))
+  )
+  spectrum = lax.complex(real, imaginary)
   frames = jnp.fft.irfft(spectrum, size)
   first = (size - config.win_length) // 2
   frames = frames[..., first : first + config.win_length]

@@ -134,6 +134,12 @@ def test_products_are_made_in_the_dtype_asked_for(with_vocoder):
     exact.model,
     network=dataclasses.replace(exact.model.network, dtype="bfloat16"),
   )
+  for part in ("inner", "guided"):
+    ours, theirs = (getattr(s.inverter, part) for s in (rounded, exact))
+    assert theirs.generator.dtype == "float32"
+    assert ours.generator == dataclasses.replace(
+      theirs.generator, dtype="bfloat16"
+    )
   jax.tree.map(
     np.testing.assert_array_equal, exact.parameters, rounded.parameters
   )

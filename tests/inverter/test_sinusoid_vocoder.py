@@ -141,6 +141,20 @@ def test_training_samples_are_those_of_invert_from_random_phases(
   assert float(losses["frequency"]) > 0
 
 
+def test_products_in_bfloat16_give_about_the_same_spectra(parameters):
+  half = dataclasses.replace(TINY, dtype="bfloat16")
+  features = sinusoid_vocoder._features(music(NUM_FRAMES), CONFIG)
+  exact, rounded = (
+    jax.jit(generator.module.apply)({"params": parameters}, features)
+    for generator in (TINY, half)
+  )
+  for name, spread in jax.tree.map(jnp.std, exact)._asdict().items():
+    ours, theirs = getattr(rounded, name), getattr(exact, name)
+    assert ours.dtype == jnp.float32
+    distance = jnp.sqrt(jnp.square(ours - theirs).mean())
+    assert 1e-5 < distance / spread < 0.02, name
+
+
 @pytest.mark.parametrize(
   "field", [{"channels": 0}, {"num_blocks": 0}, {"num_corrections": -1}]
 )
