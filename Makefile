@@ -11,6 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 # uv takes a third of pip's time, where it is to be had and knows the indices.
 UV := $(BIN)/uv pip install -q --python $(BIN)/python
+WITH_EXTRAS := .[test,data,train,eval]
 install = $(UV) -c constraints-dev.txt $(1) || \
   $(PIP) -c constraints-dev.txt $(1)
 
@@ -44,6 +45,6 @@ $(BIN)/python:
 
 # tinysoundfont's pyaudio has no wheel and is needed for live playback alone.
 .venv/test: .venv/core
-	$(call install,-e '.[test,data,train,eval]')
+	$(call install,-e '$(WITH_EXTRAS)')
 	$(call install,--no-deps tinysoundfont)
 	touch $@
