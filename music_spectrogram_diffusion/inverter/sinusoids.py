@@ -131,7 +131,7 @@ def draw(
   # What is fused with the making of complex numbers, a CPU makes one by one.
   # XLA drops barriers before it fuses, but fuses nothing with a branch.
   real, imaginary = lax.cond(
-    magnitude.max() > 0, parts, lambda: jnp.zeros((2, *magnitude.shape))
+    magnitude.max() <= 0, lambda: jnp.zeros((2, *magnitude.shape)), parts
   )
   spectrum = lax.complex(real, imaginary)
   frames = jnp.fft.irfft(spectrum, size)
