@@ -52,6 +52,14 @@ def test_lobes_are_the_transform_of_a_windowed_sinusoid():
   assert np.count_nonzero(drawn) == 5
 
 
+@pytest.mark.parametrize("magnitude", [0.0, np.nan])
+def test_silence_is_zeros_and_nan_is_not_silence(magnitude):
+  ones = jnp.ones((1, 3, BINS))
+  spectra = sinusoids.Spectra(ones, 0.1 * ones, ones, ones)
+  drawn = sinusoids.draw(spectra, magnitude * ones, 0.3 * ones, CONFIG)
+  np.testing.assert_array_equal(drawn, magnitude)
+
+
 @pytest.mark.parametrize("deviation", [0.0, 0.25, -0.5])
 def test_a_constant_frequency_is_a_steady_tone(deviation):
   peak, num_frames = 30, 40
