@@ -23,6 +23,7 @@ from music_spectrogram_diffusion.checkpoints.inverters import (
   load_inverter,
   save_inverter,
 )
+from music_spectrogram_diffusion.checkpoints.mixing import mix_models
 from music_spectrogram_diffusion.checkpoints.mt3 import load_mt3_checkpoint
 from music_spectrogram_diffusion.checkpoints.pretrained import (
   ONNX_INVERTER,
@@ -45,6 +46,7 @@ __all__ = [
   "load_inverter",
   "load_model_directory",
   "load_mt3_checkpoint",
+  "mix_models",
   "published_models",
   "save_inverter",
   "save_model_directory",

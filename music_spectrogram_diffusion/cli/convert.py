@@ -1,4 +1,4 @@
-"""The verb `convert`: what others have made, to model directories."""
+"""The verb `convert`: to model directories, from what else holds weights."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ CHECKPOINTS = "checkpoints"
 app = typer.Typer(
   no_args_is_help=True,
   rich_markup_mode=None,
-  help="Make a model directory of a training run or of published weights.",
+  help="Make a model directory: of a run, of published weights, of two models.",
 )
 
 _Output = Annotated[Path, typer.Argument(metavar="OUT", show_default=False)]
@@ -136,6 +136,28 @@ def diffusers(
 ) -> None:
   """Convert a pipeline of diffusers."""
   _convert_published(pipeline, output, dtype)
+
+
+@app.command(no_args_is_help=True)
+def mix(
+  model: Annotated[Path, typer.Argument(metavar="MODEL", show_default=False)],
+  other: Annotated[Path, typer.Argument(metavar="OTHER", show_default=False)],
+  output: _Output,
+  share: Annotated[
+    float, typer.Option(help="Of OTHER in the weights.", min=0, max=1)
+  ] = 0.5,
+  dtype: _Dtype = "float16",
+) -> None:
+  """Average the weights of two models alike.
+
+  Say, of a run and of what it began from. All else is MODEL's: its config, its
+  way of sampling and its inverter.
+  """
+  from music_spectrogram_diffusion import checkpoints
+
+  _check(dtype)
+  checkpoints.mix_models(model, other, output, share=share, dtype=dtype)
+  print(f"{output}: written")
 
 
 def _convert_published(source: Path, output: Path, dtype: str) -> None:

@@ -194,6 +194,20 @@ def test_a_directory_that_exists_is_not_replaced(run, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_two_models_are_mixed_into_a_third(run, tmp_path):
+  path, average = run
+  old, new, mixed = (tmp_path / name for name in ("old", "new", "mixed"))
+  checkpoints.save_model_directory(old, {"model": CONFIG}, START)
+  convert("run", path, new, "--dtype", "float32")
+  result = convert("mix", old, new, mixed, "--share", 0.25)
+  assert result.stdout == f"{mixed}: written\n"
+  _, parameters = checkpoints.load_model_directory(mixed)
+  expected = 0.75 * kernel_of(START) + 0.25 * kernel_of(average)
+  np.testing.assert_array_equal(
+    kernel_of(parameters), expected.astype(np.float16)
+  )
+
+
 VOCODER = inverter.SinusoidVocoder(channels=4, num_blocks=1, expansion=1)
 
 
