@@ -66,7 +66,10 @@ def test_samples_are_a_hop_for_each_frame_without_its_neighbours(
   assert state.shape == (1, BINS)
 
 
-def test_blocks_go_on_from_each_other(parameters, invert):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_blocks_go_on_from_each_other(parameters, invert, dtype):
+  if dtype != TINY.dtype:
+    invert = jax.jit(dataclasses.replace(TINY, dtype=dtype).invert)
   before, after = TINY.receptive_frames
   log_mel = music(before + NUM_FRAMES + after)
   start = TINY.initial_state()
