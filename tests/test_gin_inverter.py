@@ -1,6 +1,7 @@
 """Every gin file of inverters parses, resolves, and shapes what it trains."""
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 import pytest
 import soundfile
@@ -14,6 +15,23 @@ ROOT = gin_files.installed() / "inverter"
 RUNS = {"fast": 3_636_740, "paper": 3_743_617}
 AUDIO = ("folder", "prepared", "soundfont", "synthesised")
 INCLUDES = {"inverter", "adversarial"}
+
+
+@pytest.fixture
+def quick_compilation(tmp_path):
+  """Compiles a program once, and without most optimizations."""
+  settings = {
+    "jax_disable_most_optimizations": True,
+    "jax_compilation_cache_dir": str(tmp_path / "programs"),
+    "jax_enable_compilation_cache": True,
+  }
+  before = {name: jax.config.values[name] for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +133,9 @@ def test_a_folder_without_songs_to_play_is_named(tmp_path):
     source.scoped_configurable_fn()(batch_size=1)
 
 
-def test_the_verb_trains_an_inverter_and_goes_on(recordings, tmp_path):
+def test_the_verb_trains_an_inverter_and_goes_on(
+  recordings, tmp_path, quick_compilation
+):
   def spec_diff(*arguments):
     result = typer.testing.CliRunner().invoke(
       main.app, [*map(str, arguments)], catch_exceptions=False
@@ -129,6 +149,7 @@ def test_the_verb_trains_an_inverter_and_goes_on(recordings, tmp_path):
     "CLIP_FRAMES=24",
     "BATCH_SIZE=1",
     "EVAL_STEPS=1",
+    "optimizers.warm_up_then_decay.num_steps=2",  # One program for both runs.
     f"AUDIO_DIR='{recordings}'",
     f"MODEL_DIR='{tmp_path / 'run'}'",
   ]
