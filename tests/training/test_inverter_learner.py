@@ -4,13 +4,14 @@ import json
 import math
 import pathlib
 
+from flax import linen as nn
 import jax
-from jax import numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from music_spectrogram_diffusion import audio, inverter, training
+from music_spectrogram_diffusion.inverter import discriminators
 from music_spectrogram_diffusion.training import divergence, inverter_learner
 
 CONFIG = audio.SpectrogramConfig(
@@ -25,16 +26,19 @@ VOCODER = inverter.SinusoidVocoder(
   spectrogram=CONFIG, channels=8, num_blocks=1, expansion=2
 )
 SEANET = inverter.SeaNet(spectrogram=CONFIG, channels=2, strides=(8, 5, 2))
-JUDGES = inverter.DiscriminatorConfig(
-  stft_channels=2,
-  stft_window=128,
-  stft_hop=32,
-  wave_channels=4,
-  max_wave_channels=8,
-  num_wave_scales=1,
-)
+JUDGES = inverter.DiscriminatorConfig(wave_channels=4, max_wave_channels=8)
 FRAMES = 48
 KEY = jax.random.key(0)
+
+
+class OneJudge(inverter.Discriminators):
+  """One on the waveform alone: to compile the one on spectra takes longest."""
+
+  @nn.compact
+  def __call__(self, samples):
+    judge = discriminators.WaveDiscriminator(self.config)
+    logits, features = judge(samples)
+    return (logits,), (features,)
 
 
 def distance(real, generated, config):
@@ -54,8 +58,8 @@ def alone(generator=VOCODER, **options):
 
 def adversarial(**options):
   return alone(
-    discriminators=inverter.Discriminators(JUDGES),
-    discriminator_optimizer=optax.adam(1e-3),
+    discriminators=OneJudge(JUDGES),
+    discriminator_optimizer=optax.adam(5e-3),
     **options,
   )
 
@@ -83,19 +87,20 @@ def drawn(learner):
 @pytest.fixture(scope="module")
 def adversarial_step():
   learner = adversarial()
-  return learner, drawn(learner), jax.jit(learner.step)
+  state = jax.jit(learner.initial_state)(KEY)
+  return learner, state, jax.jit(learner.step)
 
 
 @pytest.fixture(scope="module")
 def vocoder_step():
   learner = alone()
-  return learner.initial_state(KEY), jax.jit(learner.step)
+  return jax.jit(learner.initial_state)(KEY), jax.jit(learner.step)
 
 
 @pytest.fixture
 def seanet_step():
   learner = alone(SEANET)
-  return learner.initial_state(KEY), jax.jit(learner.step)
+  return drawn(learner), jax.jit(learner.step)
 
 
 @pytest.mark.parametrize("generator", ["vocoder", "seanet"])
@@ -116,7 +121,9 @@ def test_both_sides_are_updated_in_one_step(adversarial_step):
     (state.parameters, after.parameters),
     (state.discriminators, after.discriminators),
   ):
-    changed = jax.tree.map(lambda a, b: bool((a != b).any()), before, now)
+    changed = jax.tree.map(
+      lambda a, b: bool((a != np.asarray(b)).any()), before, now
+    )
     assert np.mean(jax.tree.leaves(changed)) > 0.5
   assert {"adversarial", "feature_matching", "discriminator_loss"} <= set(
     metrics
@@ -138,11 +145,13 @@ def test_losses_add_up_with_their_weights(adversarial_step):
 
 
 def test_discriminators_learn_to_tell_what_is_generated(adversarial_step):
-  _, state, step = adversarial_step
-  losses = []
+  _, first, step = adversarial_step
+  state, losses = first, []
   for number in range(25):
     state, metrics = step(state, batch(number % 4), KEY)
     losses.append(float(metrics["discriminator_loss"]))
+    # What they tell apart does not run away from them.
+    state = state.replace(parameters=first.parameters)
   assert losses[-1] < 0.8 * losses[0]
 
 
@@ -154,7 +163,7 @@ def test_the_log_mel_of_a_batch_comes_before_the_audio_s_own(vocoder_step):
   _, same = step(state, clips | {"log_mel": own}, KEY)
   _, other = step(state, clips | {"log_mel": own - 1.0}, KEY)
   np.testing.assert_allclose(same["loss"], metrics["loss"], rtol=1e-4)
-  assert abs(other["loss"] - metrics["loss"]) > 1e-3
+  assert abs(float(other["loss"]) - float(metrics["loss"])) > 1e-3
 
 
 def test_evaluation_measures_the_average(vocoder_step):
@@ -163,7 +172,7 @@ def test_evaluation_measures_the_average(vocoder_step):
   metrics = evaluate(state, batch(), KEY)
   assert {"loss", "stft_distance", "log_mel_distance"} <= set(metrics)
   moved = state.replace(
-    parameters=jax.tree.map(lambda leaf: leaf + 1.0, state.parameters)
+    parameters=jax.tree.map(lambda leaf: 1 + np.asarray(leaf), state.parameters)
   )
   again = evaluate(moved, batch(), KEY)
   assert float(metrics["loss"]) == float(again["loss"])
@@ -270,4 +279,4 @@ def test_silence_gives_finite_losses_and_gradients(adversarial_step):
   _, state, step = adversarial_step
   silent = {"audio": np.zeros((2, FRAMES * CONFIG.hop_length), np.float32)}
   _, metrics = step(state, silent, KEY)
-  assert all(bool(jnp.isfinite(value)) for value in metrics.values())
+  assert all(np.isfinite(value) for value in metrics.values())
