@@ -45,6 +45,7 @@ def quick_compilation(tmp_path_factory):
   before = {name: jax.config.values[name] for name in settings}
   for name, value in settings.items():
     jax.config.update(name, value)
+  compilation_cache.reset_cache()  # Else it stays as it was at first.
   yield
   for name, value in before.items():
     jax.config.update(name, value)
