@@ -8,7 +8,9 @@ BIN := .venv/bin
 # Modules are compiled when they are first imported: most never are. What is
 # compiled is kept, whatever the machine says: many tests start commands.
 export PYTHONDONTWRITEBYTECODE :=
-PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
+# By PEP 517: as pip did before, `tasks` and `gin` are not found beside the package.
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check \
+  --no-compile --use-pep517
 # uv takes a third of pip's time, where it is to be had and knows the indices.
 UV := $(BIN)/uv pip install -q --python $(BIN)/python
 WITH_EXTRAS := .[test,data,train,eval]

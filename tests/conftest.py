@@ -7,6 +7,8 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+# Most optimizations take longer than all that they would speed up.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 # What takes time in tests is the compiler, and half of that its emitters. A
 # release that does not know the flag would abort.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
@@ -17,7 +19,10 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import hypothesis
+import jax
+from jax.experimental.compilation_cache import compilation_cache
 import jaxtyping
+import pytest
 
 jaxtyping.install_import_hook(
   "music_spectrogram_diffusion", "beartype.beartype"
@@ -32,3 +37,20 @@ hypothesis.settings.load_profile("patient")
 def pytest_collection_modifyitems(items):
   """Begins with what takes longest, so that no worker is alone at the end."""
   items.sort(key=lambda item: item.path.parent.name not in ("training", "cli"))
+
+
+@pytest.fixture(scope="module")
+def kept_programs(tmp_path_factory):
+  """Compiles a program once, whatever makes it anew."""
+  settings = {
+    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+    "jax_enable_compilation_cache": True,
+  }
+  before = {name: jax.config.values[name] for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()  # Else it stays as it was at first.
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()

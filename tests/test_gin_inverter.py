@@ -1,7 +1,6 @@
 """Every gin file of inverters parses, resolves, and shapes what it trains."""
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 import pytest
 import soundfile
@@ -15,24 +14,6 @@ ROOT = gin_files.installed() / "inverter"
 RUNS = {"fast": 3_636_740, "paper": 3_743_617}
 AUDIO = ("folder", "prepared", "soundfont", "synthesised")
 INCLUDES = {"inverter", "adversarial"}
-
-
-@pytest.fixture
-def quick_compilation(tmp_path):
-  """Compiles a program once, and without most optimizations."""
-  settings = {
-    "jax_disable_most_optimizations": True,
-    "jax_compilation_cache_dir": str(tmp_path / "programs"),
-    "jax_enable_compilation_cache": True,
-  }
-  before = {name: jax.config.values[name] for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()  # Else it stays as it was at first.
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +116,7 @@ def test_a_folder_without_songs_to_play_is_named(tmp_path):
 
 
 def test_the_verb_trains_an_inverter_and_goes_on(
-  recordings, tmp_path, quick_compilation
+  recordings, tmp_path, kept_programs
 ):
   def spec_diff(*arguments):
     result = typer.testing.CliRunner().invoke(

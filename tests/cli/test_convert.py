@@ -36,14 +36,6 @@ def kernel_of(parameters):
   return parameters["decoder"]["spec_out_dense"]["kernel"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-  """Compiles without most optimizations, which here take longer than all."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
   """A folder as training leaves it, and the average of its parameters."""

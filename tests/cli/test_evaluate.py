@@ -23,14 +23,6 @@ MEL_BINS, FRAMES = 16, 64
 SHORT = ("--inverter=griffin-lim", "--steps=1")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-  """Compiles without most optimizations, which here take longer than all."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def model_directory(tmp_path_factory):
   model = models.DiffusionModel(

@@ -52,7 +52,9 @@ def start(tmp_path, model, *, duration_s, options=(), stand_ins=()):
     env=os.environ
     | {
       "PYTHONPATH": f"{folder}{os.pathsep}{os.getcwd()}",
-      "XLA_FLAGS": "",  # As users compile.
+      # As users compile.
+      "XLA_FLAGS": "",
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "false",
     },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,

@@ -4,7 +4,6 @@ import json
 import re
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -35,21 +34,8 @@ NOTE = notes.Notes.from_columns([0.0], [0.4], [60], 90)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation(tmp_path_factory):
-  """Compiles a program once, and without most optimizations."""
-  settings = {
-    "jax_disable_most_optimizations": True,
-    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-    "jax_enable_compilation_cache": True,
-  }
-  before = {name: jax.config.values[name] for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()  # Else it stays as it was at first.
+def programs_and_no_config(kept_programs):
   yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
   gin.clear_config()
 
 

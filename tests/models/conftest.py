@@ -15,14 +15,6 @@ FRAMES, TOKENS, MEL_BINS = 12, 48, 8
 STEPS = 2 * FRAMES  # Of 10 ms.
 
 
-@pytest.fixture(scope="package", autouse=True)
-def quick_compilation():
-  """Compiles without most optimizations, which here take longer than all."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tiny:
   """A model with random parameters, compiled once for each shape."""

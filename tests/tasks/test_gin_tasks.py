@@ -29,14 +29,6 @@ NETWORK = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-  """Compiles without most optimizations, which here take longer than all."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(autouse=True)
 def no_config():
   yield

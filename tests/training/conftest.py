@@ -9,14 +9,6 @@ from music_spectrogram_diffusion import audio, models, training
 from music_spectrogram_diffusion.training import summaries
 
 
-@pytest.fixture(scope="package", autouse=True)
-def quick_compilation():
-  """Compiles without most optimizations, which here take longer than all."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def without_tensorboard(monkeypatch):
   """As where clu is missing; to load TensorFlow takes long."""
