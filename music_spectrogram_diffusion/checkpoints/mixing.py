@@ -43,8 +43,8 @@ def mix_models(
     dtype: float16 or float32, to store the weights in.
 
   Raises:
-    CheckpointError: A model cannot be read, the two differ in more than their
-      weights and how they are sampled, or `target` exists.
+    CheckpointError: A model cannot be read, the two differ in the shapes of
+      their weights or in what these mean, or `target` exists.
     ValueError: `share` is not between 0 and 1.
     OSError: `target` cannot be written.
   """

@@ -4,14 +4,12 @@ import json
 import math
 import pathlib
 
-from flax import linen as nn
 import jax
 import numpy as np
 import optax
 import pytest
 
 from music_spectrogram_diffusion import audio, inverter, training
-from music_spectrogram_diffusion.inverter import discriminators
 from music_spectrogram_diffusion.training import divergence, inverter_learner
 
 CONFIG = audio.SpectrogramConfig(
@@ -26,19 +24,16 @@ VOCODER = inverter.SinusoidVocoder(
   spectrogram=CONFIG, channels=8, num_blocks=1, expansion=2
 )
 SEANET = inverter.SeaNet(spectrogram=CONFIG, channels=2, strides=(8, 5, 2))
-JUDGES = inverter.DiscriminatorConfig(wave_channels=4, max_wave_channels=8)
+JUDGES = inverter.DiscriminatorConfig(
+  stft_channels=2,
+  stft_window=128,
+  stft_hop=32,
+  wave_channels=4,
+  max_wave_channels=8,
+  num_wave_scales=1,
+)
 FRAMES = 48
 KEY = jax.random.key(0)
-
-
-class OneJudge(inverter.Discriminators):
-  """One on the waveform alone: to compile the one on spectra takes longest."""
-
-  @nn.compact
-  def __call__(self, samples):
-    judge = discriminators.WaveDiscriminator(self.config)
-    logits, features = judge(samples)
-    return (logits,), (features,)
 
 
 def distance(real, generated, config):
@@ -58,7 +53,7 @@ def alone(generator=VOCODER, **options):
 
 def adversarial(**options):
   return alone(
-    discriminators=OneJudge(JUDGES),
+    discriminators=inverter.Discriminators(JUDGES),
     discriminator_optimizer=optax.adam(5e-3),
     **options,
   )
