@@ -106,8 +106,9 @@ def relative_spectral_loss(
 
   As `spectral_reconstruction_loss`, but for a network that has minutes to
   learn: long windows have more mel bins, so that tones are told apart; the
-  linear distance is relative to a clip's level, and the logarithm knows a floor
-  some 80 dB below full scale.
+  linear distance is relative to the level of the louder clip, so that one where
+  nothing should sound does not outweigh all others; and the logarithm knows a
+  floor some 80 dB below full scale.
 
   Args:
     real: The wanted audio, no shorter than the longest window.
@@ -134,7 +135,8 @@ def relative_spectral_loss(
       _magnitudes(samples, scale) @ matrix for samples in (real, generated)
     )
     total += jnp.abs(jnp.log(a + log_floor) - jnp.log(b + log_floor)).mean()
-    linear = jnp.abs(a - b).sum((1, 2)) / (a.sum((1, 2)) + 1.0)
+    level = jnp.maximum(a.sum((1, 2)), jax.lax.stop_gradient(b.sum((1, 2))))
+    linear = jnp.abs(a - b).sum((1, 2)) / (level + 1.0)
     total += linear_weight * linear.mean()
   return total / len(scales)
 

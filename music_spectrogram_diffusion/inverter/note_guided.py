@@ -228,8 +228,9 @@ def _mix(samples, tones, mel, config):
     ),
     config,
   )
-  mixed = mixed[config.hop_length : -config.hop_length]
-  last = len(mel)
-  for i in range(1, _REACH):
-    mixed = mel_magnitudes.correct(mixed, mel[i : last - i], config)
-  return mixed
+  return mel_magnitudes.refine(
+    mixed[config.hop_length : -config.hop_length],
+    mel[1:-1],
+    config,
+    times=_NUM_CORRECTIONS,
+  )

@@ -27,6 +27,14 @@ def spectral_loss(real, generated, scales=losses.SCALES):
 
 
 @jax.jit
+def relative_loss(real, generated):
+  """The loss, and its gradient by the generated audio."""
+  return jax.value_and_grad(losses.relative_spectral_loss, argnums=1)(
+    real, generated, CONFIG
+  )
+
+
+@jax.jit
 def stft_distance(real, generated):
   return losses.stft_distance(real, generated, CONFIG)
 
@@ -124,6 +132,19 @@ def test_the_gradient_of_the_spectral_loss_is_its_slope():
   slope = jnp.linalg.norm(gradient)
   nearer, _ = spectral_loss(REAL, generated - 1e-2 * gradient / slope)
   np.testing.assert_allclose(loss - nearer, 1e-2 * slope, rtol=0.1)
+
+
+def test_the_relative_loss_is_lowest_for_equal_audio():
+  equal, _ = relative_loss(REAL, REAL)
+  np.testing.assert_allclose(equal, 0.0, atol=1e-6)
+  assert relative_loss(REAL, OTHER)[0] > 0.1
+
+
+def test_sound_instead_of_silence_costs_as_much_as_silence_instead_of_sound():
+  too_much, gradient = relative_loss(SILENCE, REAL)
+  too_little, _ = relative_loss(REAL, SILENCE)
+  np.testing.assert_allclose(too_much, too_little, rtol=1e-5)
+  assert jnp.sum(gradient * REAL) > 0  # Louder would be worse.
 
 
 def logits(*values):

@@ -11,18 +11,52 @@ HOP = CONFIG.hop_length
 
 
 def test_a_correction_brings_the_wanted_magnitudes_nearer():
-  rng = np.random.default_rng(0)
-  samples = jnp.asarray(rng.normal(0, 0.1, (1, 20 * HOP)), jnp.float32)
-  wanted_samples = samples * jnp.linspace(0.2, 2.0, 20 * HOP)
+  samples, wanted = _noise_and_wanted()
+  corrected = mel_magnitudes.correct(samples, wanted, CONFIG)
+  assert _distance(corrected, wanted, 1) < 0.4 * _distance(samples, wanted, 0)
 
-  def mel_of(x):
-    return np.exp(audio.log_mel(x, CONFIG))[:, : x.shape[1] // HOP - 1]
 
-  wanted = mel_of(wanted_samples)
-  corrected = mel_magnitudes.correct(samples, jnp.asarray(wanted), CONFIG)
-  before = np.abs(np.log(mel_of(samples)[:, 1:-1] / wanted[:, 1:-1])).mean()
-  after = np.abs(np.log(mel_of(corrected) / wanted[:, 1:-1])).mean()
-  assert after < 0.4 * before
+def test_refinements_bring_them_nearer_than_as_many_corrections():
+  samples, _ = _noise_and_wanted()
+  wanted = _mel(_noise(seed=1))  # Phases that do not fit.
+  samples = mel_magnitudes.correct(samples, wanted, CONFIG)
+  wanted = wanted[:, 1:-1]
+  refined = mel_magnitudes.refine(samples, wanted, CONFIG, times=3)
+  corrected = samples
+  for i in range(3):
+    inner = wanted[:, i : wanted.shape[1] - i]
+    corrected = mel_magnitudes.correct(corrected, inner, CONFIG)
+  assert refined.shape == corrected.shape
+  far = _distance(corrected, wanted, 3)
+  assert _distance(refined, wanted, 3) < 0.85 * far
+
+
+def test_no_refinement_leaves_samples_as_they_are():
+  samples, wanted = _noise_and_wanted()
+  same = mel_magnitudes.refine(samples, wanted, CONFIG, times=0)
+  np.testing.assert_array_equal(same, samples)
+
+
+def _noise_and_wanted():
+  """Noise, and the mel magnitudes of the same that grows louder."""
+  samples = _noise(seed=0)
+  return samples, _mel(samples * jnp.linspace(0.2, 2.0, 20 * HOP))
+
+
+def _noise(seed):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.normal(0, 0.1, (1, 20 * HOP)), jnp.float32)
+
+
+def _distance(samples, wanted, less):
+  """In nats; of samples that lack `less` hops at both ends."""
+  inner = wanted[:, less : wanted.shape[1] - less]
+  return float(jnp.abs(jnp.log(_mel(samples) / inner)).mean())
+
+
+def _mel(samples):
+  """Mel magnitudes of the frames that lie within."""
+  return jnp.exp(audio.log_mel(samples, CONFIG))[:, :-1]
 
 
 def test_spread_magnitudes_have_the_mel_bins_they_come_from_roughly():
