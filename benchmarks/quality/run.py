@@ -146,7 +146,7 @@ def _players(arguments, synthesizers):
       truths[key] = _Player(truth, truth, False, play, places)
     if name in synthesizers:
       for text in arguments.settings or [""]:
-        settings = renderings.parse_settings(text)
+        settings = _settings(text, synthesizers[name])
         play = functools.partial(
           renderings.play_model,
           synthesizer=synthesizers[name],
@@ -163,6 +163,23 @@ def _players(arguments, synthesizers):
     play=lambda piece: renderings.Rendering(piece.samples, piece.log_mel),
   )
   return [original, *references, *playing]
+
+
+def _settings(text, synthesizer):
+  """Settings of a row, before anything is played with them."""
+  settings = renderings.parse_settings(text)
+  unknown = settings.keys() - synthesizer.defaults.keys()
+  if unknown:
+    sys.exit(
+      f"Expected settings out of {', '.join(synthesizer.defaults)}; got"
+      f" {', '.join(sorted(unknown))} in {text!r}."
+    )
+  try:
+    checked = {key: settings[key] for key in settings if key != "seed"}
+    synthesizer.check_settings(**checked)
+  except ValueError as error:
+    sys.exit(f"{text}: {error}")
+  return settings
 
 
 def _play_all(player, pieces):

@@ -423,11 +423,15 @@ class _FakeSynthesizer:
   """Plays noise of the right length, in segments."""
 
   spectrogram_config = _CONFIG
-  defaults = types.MappingProxyType({"overlap": 0})
+  defaults = types.MappingProxyType({"overlap": 0, "loudness": 0.1})
   inverter = inverter.GriffinLim(_CONFIG, num_iterations=1)
   model = types.SimpleNamespace(
     network=types.SimpleNamespace(segment_frames=50)
   )
+
+  def check_settings(self, loudness=0.1):
+    if loudness > 1:
+      raise ValueError(f"Expected a loudness up to 1, got {loudness}.")
 
   def stream(self, piece, loudness=0.1):
     rng = np.random.default_rng(0)
@@ -500,3 +504,16 @@ def test_a_run_lays_out_every_model_and_setting_beside_the_references(
   assert table.count("| targets: ") == 4
   names = {path.name for path in (tmp_path / "pictures").glob("*.png")}
   assert names == {"freedoom-the-da.png", "dynamics.png", "joins.png"}
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("loud=0.2", "Expected settings out of overlap, loudness; got loud in"),
+    ("loudness=2", "loudness=2: Expected a loudness up to 1, got 2."),
+  ],
+)
+def test_settings_that_no_model_has_are_told_before_it_plays(text, message):
+  arguments = types.SimpleNamespace(settings=[text], output=Path())
+  with pytest.raises(SystemExit, match=message):
+    run._players(arguments, {"default": _FakeSynthesizer()})
