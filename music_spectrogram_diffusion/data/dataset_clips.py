@@ -108,7 +108,10 @@ class PreparedClips:
     length = self.clip_frames * self.spectrogram.hop_length
     samples = song["audio"]
     missing = tf.maximum(length - tf.size(samples), 0)
-    samples = tf.pad(samples, [[0, missing]])
+    before = tf.random.stateless_uniform(
+      [], seed + 2, 0, missing + 1, dtype=tf.int32
+    )
+    samples = tf.pad(samples, [[before, missing - before]])
     num_clips = tf.size(samples) // length
     last = tf.size(samples) - length
     starts = tf.random.stateless_uniform(

@@ -63,7 +63,7 @@ class Inverter(Protocol):
 
 
 def check_log_mel(
-  log_mel: Float[np.ndarray | Array, "frames mel_bins"],
+  log_mel: Float[np.ndarray | Array, "..."],
   config: audio.SpectrogramConfig,
 ) -> Float32[np.ndarray, "frames mel_bins"]:
   """Returns a spectrogram that can be inverted, limited to what audio reaches.
@@ -71,10 +71,20 @@ def check_log_mel(
   Values below the floor of the features are raised to it, and values beyond
   what audio in [-1, 1] can reach are lowered to that.
 
+  Args:
+    log_mel: Whatever was given for a spectrogram [frames, mel_bins].
+    config: What it should be.
+
   Raises:
-    ValueError: The number of mel bins is not the config's, or a value is NaN.
+    ValueError: It is no matrix, the number of mel bins is not the config's, or
+      a value is NaN.
   """
   log_mel = np.asarray(log_mel, np.float32)
+  if log_mel.ndim != 2:
+    raise ValueError(
+      "Expected a log-mel spectrogram [frames, mel_bins], got the shape"
+      f" {list(log_mel.shape)}."
+    )
   if log_mel.shape[1] != config.n_mels:
     raise ValueError(
       f"Expected a log-mel spectrogram of {config.n_mels} bins a frame,"

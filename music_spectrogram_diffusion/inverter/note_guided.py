@@ -27,9 +27,6 @@ from music_spectrogram_diffusion.inverter import (
 # Tones have half of a mel bin that asks for so many times what they have there.
 _EVEN_RATIO = 10.0
 
-_NUM_CORRECTIONS = 3
-_REACH = 1 + _NUM_CORRECTIONS  # Hops to each side that a sample depends on.
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NoteGuidedInverter:
@@ -44,17 +41,21 @@ class NoteGuidedInverter:
     inner: The other inverter; frames of its features overlap by half.
     guided: What tones are brought into, where that is not `inner`: it without
       corrections of its own, say (`NeuralInverter.uncorrected`).
+    num_refinements: How often magnitudes are corrected at the end
+      (`mel_magnitudes.refine`). More bring them nearer to the spectrogram, for
+      more time: see benchmarks/inverter.
     block_sizes: Frames that are worked on at once; others are filled up.
       Several blocks are worked on in threads of their own, where JAX's settings
       of the caller's thread alone do not hold.
 
   Raises:
-    ValueError: Frames do not overlap by half, a block has no frames, or both
-      inverters have not the same features.
+    ValueError: Frames do not overlap by half, a block has no frames, there are
+      fewer than 0 refinements, or both inverters have not the same features.
   """
 
   inner: inverter.Inverter
   guided: inverter.Inverter | None = None
+  num_refinements: int = 3
   block_sizes: tuple[int, ...] = (16, 128)
 
   def __post_init__(self):
@@ -70,6 +71,10 @@ class NoteGuidedInverter:
         f"Expected guided to be an inverter of {config}, as inner is, got one"
         f" of {self.guided.config}."
       )
+    if self.num_refinements < 0:
+      raise ValueError(
+        f"Expected num_refinements from 0, got {self.num_refinements}."
+      )
     if not self.block_sizes or min(self.block_sizes) < 1:
       raise ValueError(
         f"Expected block_sizes of 1 frame or more, got {self.block_sizes}."
@@ -79,6 +84,11 @@ class NoteGuidedInverter:
   def config(self) -> audio.SpectrogramConfig:
     """The features that are inverted."""
     return self.inner.config
+
+  @property
+  def _reach(self) -> int:
+    """Hops to each side that a sample depends on."""
+    return 1 + self.num_refinements
 
   def __call__(
     self,
@@ -97,7 +107,8 @@ class NoteGuidedInverter:
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made; see `inverter.Inverter`.
 
-    Samples lag by four frames behind those that tones are brought into.
+    Samples lag behind those that tones are brought into: by four frames, or
+    one more than there are refinements.
     """
     return self._stream(chunks, played, iter)
 
@@ -108,12 +119,13 @@ class NoteGuidedInverter:
       yield from self.inner.stream(chunks, played)
       return
     hop, num_bins = self.config.hop_length, self.config.n_mels
+    reach = self._reach
     silence = np.full(
-      (_REACH + 1, num_bins), self.config.mel_range[0], np.float32
+      (reach + 1, num_bins), self.config.mel_range[0], np.float32
     )
     # What was given from `begin` on, with the silence before the song.
     frames = [silence]
-    samples = np.zeros(_REACH * hop, np.float32)
+    samples = np.zeros(reach * hop, np.float32)
 
     def remembered():
       for chunk in chunks:
@@ -126,10 +138,10 @@ class NoteGuidedInverter:
       more = next(inner, None)
       if more is None:
         frames.append(silence)
-        more = np.zeros(_REACH * hop, np.float32)
+        more = np.zeros(reach * hop, np.float32)
         inner = None
       samples = np.concatenate([samples, more])
-      ready = len(samples) // hop - 2 * _REACH
+      ready = len(samples) // hop - 2 * reach
       if ready > 0:
         if len(frames) > 1:
           frames = [np.concatenate(frames)]
@@ -151,17 +163,17 @@ class NoteGuidedInverter:
 
     Args:
       tones: Of all notes.
-      log_mel: Frames, from `_REACH` before `begin` on.
+      log_mel: Frames, from `_reach` before `begin` on.
       samples: The other inverter's, likewise.
       begin: Where the first frame lies in the song.
       ready: How many frames all blocks have.
       start: The block's first.
     """
-    hop = self.config.hop_length
+    hop, reach = self.config.hop_length, self._reach
     number = min(ready - start, max(self.block_sizes))
     size = min(size for size in self.block_sizes if size >= number)
-    around = size + 2 * _REACH
-    log_mel = log_mel[start : start + number + 2 * _REACH + 1]
+    around = size + 2 * reach
+    log_mel = log_mel[start : start + number + 2 * reach + 1]
     missing = around + 1 - len(log_mel)
     mel = np.exp(
       np.pad(
@@ -171,10 +183,10 @@ class NoteGuidedInverter:
       )
     )
     magnitude = np.asarray(_spread(mel, self.config))
-    drawn = tones.draw(magnitude, begin + start - _REACH - 1)
+    drawn = tones.draw(magnitude, begin + start - reach - 1)
     samples = samples[start * hop : (start + around) * hop]
     samples = np.pad(samples, (0, around * hop - len(samples)))
-    guided = _mix(samples, drawn, mel[1:-1], self.config)
+    guided = _mix(samples, drawn, mel[1:-1], self.config, self.num_refinements)
     return np.asarray(guided)[: number * hop]
 
 
@@ -201,8 +213,8 @@ def _spread(mel, config):
   return mel_magnitudes.spread_mel(mel, config)
 
 
-@functools.partial(jax.jit, static_argnums=3)
-def _mix(samples, tones, mel, config):
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _mix(samples, tones, mel, config, num_refinements):
   """Brings tones into samples where they are what mel magnitudes ask for.
 
   Args:
@@ -210,9 +222,10 @@ def _mix(samples, tones, mel, config):
     tones: Likewise.
     mel: Mel magnitudes of all frames within the samples.
     config: The features.
+    num_refinements: How often magnitudes are corrected after that.
 
   Returns:
-    The samples without `_REACH` hops at both ends.
+    The samples without `num_refinements` and one hops at both ends.
   """
   tonal, other = stft.stft(tones, config), stft.stft(samples, config)
   ratio = mel_magnitudes.ratio_to(mel, tonal, config)
@@ -232,5 +245,5 @@ def _mix(samples, tones, mel, config):
     mixed[config.hop_length : -config.hop_length],
     mel[1:-1],
     config,
-    times=_NUM_CORRECTIONS,
+    times=num_refinements,
   )

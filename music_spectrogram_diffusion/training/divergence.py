@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 import math
+import pathlib
 from typing import Any
 
+from music_spectrogram_diffusion.training import layout, reporting
 from music_spectrogram_diffusion.training.run import Run
 
 
@@ -16,8 +18,10 @@ class StopOnDivergence:
 
   Lost is a run whose reconstruction is much worse than it has been; or whose
   discriminators cannot be fooled at all, or tell nothing apart, for a while.
-  Let it look at least as often as checkpoints are saved, so that the last one
-  is good.
+  As a `reporting.Guard` it looks before a checkpoint is saved, and lets none be
+  saved while discriminators look collapsed: the same command, with lower
+  learning rates, goes on from the last good one. What is best is known from
+  what the run has logged, when it goes on.
 
   Args:
     run: The run.
@@ -41,8 +45,13 @@ class StopOnDivergence:
     self.every = every
     self._directory = run.directory
     self._worst, self._patience, self._sure = worst, patience, sure
-    self._best = math.inf
+    self._best = _best_logged(layout.checkpoints(run.directory), every)
     self._collapsed = 0
+
+  @property
+  def in_doubt(self) -> bool:
+    """See `reporting.Guard`."""
+    return self._collapsed > 0
 
   def __call__(self, step: int, state: Any, metrics: Mapping[str, float]):
     """See `reporting.Watcher`."""
@@ -52,8 +61,9 @@ class StopOnDivergence:
     if distance > self._worst * self._best:
       raise DivergenceError(
         f"The reconstruction loss is {distance:.4g} at step {step}, after"
-        f" {self._best:.4g} before. Checkpoints in {self._directory} stay;"
-        " lower the learning rates."
+        f" {self._best:.4g} before. The checkpoints in {self._directory} are"
+        " from before; lower the learning rates, and the same command goes on"
+        " from the last."
       )
     judges = metrics.get("discriminator_loss")
     if judges is None:
@@ -64,7 +74,21 @@ class StopOnDivergence:
       what = "nothing apart" if blind else "all that is generated"
       raise DivergenceError(
         f"The discriminators tell {what} (their loss is {judges:.4g}) since"
-        f" {self._collapsed * self.every} steps, at step {step}. Checkpoints in"
-        f" {self._directory} stay; change the learning rate of the"
-        " discriminators."
+        f" {self._collapsed} looks, at step {step}. The checkpoints in"
+        f" {self._directory} are from before; change the learning rate of the"
+        " discriminators, and the same command goes on from the last."
       )
+
+
+def _best_logged(directory: pathlib.Path, every: int) -> float:
+  """Least mean reconstruction of about `every` steps that a run has logged."""
+  best, total, count, last = math.inf, 0.0, 0, 0
+  for line in reporting.read_metrics(directory):
+    steps, last = max(int(line["step"]) - last, 1), int(line["step"])
+    if "reconstruction" in line:
+      total += steps * line["reconstruction"]
+      count += steps
+    if count >= every:
+      best = min(best, total / count)
+      total, count = 0.0, 0
+  return best

@@ -59,7 +59,8 @@ def train(
     key: Seeds noise and dropout. A run that goes on keeps the one that it was
       begun with.
     checkpoints: When to save, and what to keep.
-    watchers: Called after every so many steps and after the last.
+    watchers: Called after every so many steps and after the last; those that
+      are guards (`reporting.Guard`) before what they look at is saved.
     place_batch: Puts a batch where the step uses it, ahead and in a thread.
     log_every: Steps from one line of metrics, means since the last, to the
       next; each checkpoint has one, too.
@@ -70,6 +71,7 @@ def train(
 
   Raises:
     interruption.Interrupted: SIGTERM or Ctrl-C came; the run was saved.
+    Exception: What a guard raises; the checkpoints so far stay.
     sources.NonFiniteError: A batch, a metric or the state is not finite; the
       checkpoints so far stay.
     checkpointing.SaveError: The disk is full, say; likewise.
@@ -146,10 +148,10 @@ def _run(
       is_stopping, last = True, batches.request_state()
       report.say(f"asked to stop: saving at step {last}")
     saving = done == last or saved.is_due(done)
-    # What is saved was looked at before, so that it is never NaN; and is saved
-    # before it is watched, which may take long.
+    # What is saved was looked at before, so that it is never NaN or lost; and
+    # is saved before it is watched, which may take long.
     report.log(done, state, saving=saving)
-    if saving:
+    if saving and (done == last or not report.in_doubt):
       saved.save(done, state, key=key, source_state=batches.state(done))
     report.watch(done, state)
   return state, is_stopping and done < num_steps

@@ -39,6 +39,20 @@ class Watcher(Protocol):
     """
 
 
+@runtime_checkable
+class Guard(Watcher, Protocol):
+  """A watcher that looks before a state is saved, too, and may prevent that.
+
+  It raises an error where a run is lost, so that what is lost is not saved.
+
+  Attributes:
+    in_doubt: Whether the run may be lost: nothing is saved before it is clear,
+      unless the run ends.
+  """
+
+  in_doubt: bool
+
+
 class _Window:
   """What somebody has not been told yet."""
 
@@ -75,7 +89,7 @@ class Report:
       wrote after it had saved, are dropped.
     last: Step that the run stops at.
     log_every: Steps from one line to the next.
-    watchers: Called in this order.
+    watchers: Called in this order, guards before all others.
   """
 
   def __init__(
@@ -90,10 +104,10 @@ class Report:
     self._directory = directory
     self._last = last
     self._log = _Window(log_every, self._write)
-    self._windows = [
-      self._log,
-      *(_Window(watcher.every, watcher) for watcher in watchers),
-    ]
+    windows = [_Window(watcher.every, watcher) for watcher in watchers]
+    self._guards = [w for w in windows if isinstance(w.tell, Guard)]
+    self._watching = [w for w in windows if not isinstance(w.tell, Guard)]
+    self._windows = [self._log, *windows]
     self._pending: list[tuple[int, Any, Any]] = []
     self._is_first_host = jax.process_index() == 0
     if self._is_first_host:
@@ -130,6 +144,8 @@ class Report:
   def log(self, step: int, state: Any, *, saving: bool) -> None:
     """Looks at the metrics if it is time for anybody, and writes a line.
 
+    Guards are called as well.
+
     Args:
       step: The last step that was added.
       state: Its state.
@@ -141,15 +157,21 @@ class Report:
     """
     if saving or any(self._is_due(window, step) for window in self._windows):
       self._fetch()
-    if saving or self._is_due(self._log, step):
-      self._tell(self._log, step, state)
+    for window in (self._log, *self._guards):
+      if saving or self._is_due(window, step):
+        self._tell(window, step, state)
+
+  @property
+  def in_doubt(self) -> bool:
+    """Whether a guard would have nothing saved for now."""
+    return any(guard.tell.in_doubt for guard in self._guards)
 
   def watch(self, step: int, state: Any) -> None:
-    """Calls the watchers for whom it is time, after `log`."""
+    """Calls the other watchers for whom it is time, after `log`."""
     if self._pending:
       return  # It is time for nobody.
-    for window in self._windows:
-      if window is not self._log and self._is_due(window, step):
+    for window in self._watching:
+      if self._is_due(window, step):
         self._tell(window, step, state)
     self._resume()
 
@@ -212,6 +234,29 @@ class Report:
     self.say("  ".join(line))
 
 
+def read_metrics(directory: pathlib.Path) -> list[dict[str, float | int]]:
+  """What a run has logged, line by line; nothing where it has not begun.
+
+  Args:
+    directory: Where its `metrics.jsonl` is.
+
+  Returns:
+    Of each line, the step and means of metrics since the line before.
+  """
+  path = directory / METRICS_FILE
+  lines = path.read_text().splitlines() if path.exists() else []
+  return [values for line in lines if (values := _parse(line)) is not None]
+
+
+def _parse(line: str) -> dict[str, float | int] | None:
+  """What a line says; None for one that is cut off."""
+  try:
+    values = json.loads(line)
+  except json.JSONDecodeError:
+    return None
+  return values if isinstance(values, dict) and "step" in values else None
+
+
 def _duration(seconds: float) -> str:
   """A time left in the two largest units that matter."""
   minutes = round(seconds / 60)
@@ -229,13 +274,11 @@ def _drop_lines_after(path: pathlib.Path, step: int) -> None:
   """Leaves the lines of steps up to `step`, and none that is cut off."""
   if not path.exists():
     return
-  kept = []
-  for line in path.read_text().splitlines():
-    try:
-      if json.loads(line)["step"] <= step:
-        kept.append(f"{line}\n")
-    except (json.JSONDecodeError, KeyError, TypeError):
-      continue
+  kept = [
+    f"{line}\n"
+    for line in path.read_text().splitlines()
+    if (values := _parse(line)) is not None and values["step"] <= step
+  ]
   partial = path.with_suffix(".partial")
   partial.write_text("".join(kept))
   partial.replace(path)

@@ -58,11 +58,17 @@ def test_other_rates_and_stereo_become_mono_at_the_rate(tmp_path):
     assert np.abs(clip[200:-200]).max() == pytest.approx(0.25, rel=0.05)
 
 
-def test_short_files_are_followed_by_silence(tmp_path):
-  soundfile.write(tmp_path / "a.wav", tone(0.1), RATE)
-  [clip, *_] = clips(tmp_path).batch(0)["audio"]
-  assert np.abs(clip[:800]).max() > 0.4
-  assert not clip[800:].any()
+def test_short_files_lie_anywhere_in_silence(tmp_path):
+  soundfile.write(tmp_path / "a.wav", tone(0.05), RATE, subtype="FLOAT")
+  batch = clips(tmp_path, batch_size=40).batch(0)["audio"]
+  starts = []
+  for clip in batch:
+    # Sample 1 is the first that is not 0.
+    starts.append(int(np.flatnonzero(clip)[0]) - 1)
+    expected = np.zeros(1601, np.float32)
+    expected[starts[-1] : starts[-1] + 400] = tone(0.05)
+    np.testing.assert_allclose(clip, expected[:1600], atol=1e-6)
+  assert min(starts) < 200 and max(starts) > 1000
 
 
 def test_levels_are_changed_within_their_range(tmp_path):
@@ -83,7 +89,7 @@ def test_silent_clips_are_not_taken(tmp_path):
 
 def test_nothing_but_silence_is_an_error_that_says_so(tmp_path):
   soundfile.write(tmp_path / "a.wav", np.zeros(RATE, np.float32), RATE)
-  with pytest.raises(ValueError, match="silent or not finite"):
+  with pytest.raises(ValueError, match="silent, not finite"):
     clips(tmp_path).batch(0)
 
 
@@ -92,7 +98,43 @@ def test_samples_that_are_not_finite_are_not_taken(tmp_path):
   broken[::50] = np.nan
   soundfile.write(tmp_path / "a.wav", broken, RATE, subtype="FLOAT")
   soundfile.write(tmp_path / "b.wav", tone(1.0), RATE)
-  assert np.isfinite(clips(tmp_path, batch_size=8).batch(0)["audio"]).all()
+  with pytest.warns(UserWarning, match=r"a\.wav: .* not finite"):
+    batch = clips(tmp_path, batch_size=8).batch(0)["audio"]
+  assert np.isfinite(batch).all()
+
+
+def test_a_file_that_breaks_off_is_left_out_by_name(tmp_path):
+  rng = np.random.default_rng(0)
+  noise = rng.normal(0, 0.1, 5 * RATE)
+  soundfile.write(tmp_path / "whole.flac", noise, RATE)
+  cut = (tmp_path / "whole.flac").read_bytes()
+  cut = cut[: len(cut) // 3]
+  (tmp_path / "cut.flac").write_bytes(cut)
+  with pytest.warns(UserWarning, match="Left out clips of .*cut.flac: "):
+    batch = clips(tmp_path, batch_size=20).batch(0)["audio"]
+  assert (np.abs(batch).max(axis=1) > 0.1).all()
+
+
+def test_samples_that_are_far_too_loud_are_not_taken(tmp_path):
+  soundfile.write(tmp_path / "a.wav", 1e30 * tone(3.0), RATE, subtype="FLOAT")
+  with (
+    pytest.warns(UserWarning, match=r"a\.wav: expected samples in about"),
+    pytest.raises(ValueError, match="far too loud"),
+  ):
+    clips(tmp_path).batch(0)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"clip_samples": 0}, "clips of 1 sample or more, got 0"),
+    ({"gain_db": (3.0, -3.0)}, "gain_db from a lower .* got 3.0 to -3.0"),
+  ],
+)
+def test_settings_that_make_no_clips_are_told(tmp_path, options, message):
+  soundfile.write(tmp_path / "a.wav", tone(1.0), RATE)
+  with pytest.raises(ValueError, match=message):
+    clips(tmp_path, **options)
 
 
 def test_files_that_are_no_audio_are_left_out_with_a_warning(tmp_path):

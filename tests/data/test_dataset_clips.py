@@ -130,11 +130,17 @@ def test_silent_clips_are_left_out(walked):
     assert np.abs(clip).max() > 1e-4
 
 
-def test_short_songs_are_followed_by_silence(walked):
+def test_short_songs_lie_anywhere_in_silence(walked):
   short = SONGS["short"]
-  clip = next(c for name, c in each_clip(walked[1]) if name == b"short")
-  np.testing.assert_allclose(clip[: len(short)], short, atol=1.1 / FULL_SCALE)
-  assert not clip[len(short) :].any()
+  starts = set()
+  for name, clip in each_clip(walked[1]):
+    if name == b"short":
+      first = int(np.flatnonzero(clip)[0])
+      starts.add(first)
+      expected = np.pad(short, (first, LENGTH - first))[:LENGTH]
+      np.testing.assert_allclose(clip, expected, atol=1.1 / FULL_SCALE)
+  assert len(starts) >= 2 and min(starts) >= 0
+  assert max(starts) <= LENGTH - len(short)
 
 
 def test_a_run_goes_on_with_exactly_the_clips_it_would_have_had(walked, stored):
@@ -153,11 +159,10 @@ def test_a_state_is_small(walked):
 
 
 def test_each_pass_cuts_other_clips(walked):
-  audible = [clip.tobytes() for name, clip in each_clip(walked[1])]
-  short = audible.count(max(audible, key=audible.count))
-  # The short song has one clip, which comes in each pass; others are drawn.
-  assert short >= 3
-  assert len(set(audible)) == len(audible) - (short - 1)
+  audible = [(name, clip.tobytes()) for name, clip in each_clip(walked[1])]
+  # The short song has one clip a pass.
+  assert sum(name == b"short" for name, _ in audible) >= 3
+  assert len(set(audible)) == len(audible)
 
 
 def test_the_seed_chooses_clips_and_order(walked, stored):

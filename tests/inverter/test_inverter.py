@@ -16,6 +16,12 @@ def test_griffin_lim_is_an_inverter():
   assert isinstance(inverter.GriffinLim(CONFIG), inverter.Inverter)
 
 
+@pytest.mark.parametrize("shape", [(), (128,), (2, 5, 128)])
+def test_what_is_no_matrix_is_told(shape):
+  with pytest.raises(ValueError, match=r"\[frames, mel_bins\], got the shape"):
+    inverter.check_log_mel(np.zeros(shape, np.float32), CONFIG)
+
+
 def test_a_wrong_number_of_bins_and_nan_are_refused():
   with pytest.raises(ValueError, match="128 bins a frame, got 80"):
     inverter.check_log_mel(zeros(4, 80), CONFIG)

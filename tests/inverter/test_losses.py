@@ -147,6 +147,18 @@ def test_sound_instead_of_silence_costs_as_much_as_silence_instead_of_sound():
   assert jnp.sum(gradient * REAL) > 0  # Louder would be worse.
 
 
+def test_too_much_sound_is_led_back_as_far_as_it_is_off():
+  def loss(level):  # Of the linear distance alone.
+    return losses.relative_spectral_loss(
+      SILENCE, level * REAL, CONFIG, scales=((512, 64),), log_floor=1e9
+    )
+
+  slope = jax.jit(jax.grad(loss))
+  # As a distance over a level that stays as it is: 0.5 over the level.
+  for level in (1.0, 10.0):
+    assert float(slope(level)) == pytest.approx(0.5 / level, rel=0.02)
+
+
 def logits(*values):
   return [jnp.asarray([value], jnp.float32) for value in values]
 

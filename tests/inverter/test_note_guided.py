@@ -96,6 +96,41 @@ def test_inverters_that_lag_behind_can_be_guided(log_mel):
   assert harmonic_share(whole, 41.2, 0.15, 0.45) > 0.9
 
 
+def test_more_refinements_bring_the_spectrogram_nearer(guided, log_mel):
+  far, near = (
+    np.abs(audio.log_mel(invert(log_mel, BASS), CONFIG) - log_mel)[:-1].mean()
+    for invert in (guided, dataclasses.replace(guided, num_refinements=8))
+  )
+  assert near < 0.8 * far
+
+
+def test_fewer_refinements_than_none_are_refused():
+  with pytest.raises(ValueError, match="num_refinements from 0, got -1"):
+    inverter.NoteGuidedInverter(Hiss(), num_refinements=-1)
+
+
+class Silence(Hiss):
+  """No sound at all."""
+
+  def stream(self, chunks, played=None):
+    for samples in super().stream(chunks, played):
+      yield 0 * samples
+
+
+def test_no_clicks_at_joins():
+  guided = inverter.NoteGuidedInverter(Silence(), block_sizes=SIZES)
+  # A steady tone: every frame boundary bends as much as every other.
+  tone = notes.Notes.from_columns([0.0], [5.0], [57], [90], 32)
+  samples = guided(np.zeros((120, CONFIG.n_mels), np.float32), tone)
+  bends = np.diff(samples, 2) ** 2
+  starts = np.arange(HOP, len(samples), HOP)
+  energies = np.array([bends[i - 3 : i + 2].sum() for i in starts])
+  joins = np.arange(SIZES[1], 120, SIZES[1]) - 1
+  others = np.delete(energies, joins)[8:-8]
+  assert energies[joins].max() <= 1.01 * others.max()
+  assert np.median(energies) > 0.1 * others.max()
+
+
 def test_a_stream_begins_four_frames_after_the_inner_one(guided, log_mel):
   chunks = [log_mel[i : i + 1] for i in range(20)]
   lengths, given = [], 0

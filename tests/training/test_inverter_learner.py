@@ -3,8 +3,11 @@
 import json
 import math
 import pathlib
+from typing import Any
 
+from flax import struct
 import jax
+from jax import numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -77,6 +80,11 @@ def drawn(learner):
     (shapes.parameters, shapes.discriminators),
   )
   return learner.state_of(parameters, discriminators)
+
+
+@struct.dataclass
+class ToyState:
+  step: Any
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +227,68 @@ def test_the_loop_trains_and_goes_on_with_an_inverter(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, average, state.average)
 
 
-def watcher(**options):
+def lost_run(directory, metrics_of, **options):
+  """Trains a toy up to step 20, whose metrics are a function of the step."""
+
+  def step(state, batch, key):
+    del batch, key
+    done = int(state.step) + 1
+    metrics = {name: jnp.float32(x) for name, x in metrics_of(done).items()}
+    return ToyState(jnp.int32(done)), metrics
+
+  return training.train(
+    ToyState(jnp.int32(0)),
+    step,
+    training.StepIndexed(lambda _: {"audio": np.zeros(1)}),
+    directory=directory / "checkpoints",
+    num_steps=20,
+    key=KEY,
+    checkpoints=training.CheckpointConfig(save_every=2, keep=1),
+    watchers=[watcher(directory, every=2, **options)],
+    log_every=4,
+  )
+
+
+def saved_steps(directory):
+  return [
+    path.name for path in directory.glob("checkpoints/*") if path.is_dir()
+  ]
+
+
+def test_a_run_that_explodes_goes_on_from_before(tmp_path):
+  def exploding(step):
+    return {"reconstruction": 0.5 if step < 8 else 50.0}
+
+  for _ in range(2):  # As a user would who changes nothing.
+    with pytest.raises(divergence.DivergenceError, match="at step 8"):
+      lost_run(tmp_path, exploding)
+    assert saved_steps(tmp_path) == ["6"]
+  state = lost_run(tmp_path, lambda step: {"reconstruction": 0.5})
+  assert int(state.step) == 20
+
+
+def test_what_collapses_is_not_saved_meanwhile(tmp_path):
+  def collapsing(step):
+    loss = 1.0 if step < 7 else 0.001
+    return {"reconstruction": 0.5, "discriminator_loss": loss}
+
+  with pytest.raises(divergence.DivergenceError, match="at step 12"):
+    lost_run(tmp_path, collapsing, patience=3, sure=0.6)
+  assert saved_steps(tmp_path) == ["6"]
+
+
+def test_a_doubt_that_passes_prevents_no_later_checkpoint(tmp_path):
+  def doubtful(step):
+    loss = 0.001 if 7 <= step <= 10 else 1.0
+    return {"reconstruction": 0.5, "discriminator_loss": loss}
+
+  lost_run(tmp_path, doubtful, patience=3)
+  assert saved_steps(tmp_path) == ["20"]
+
+
+def watcher(directory=pathlib.Path("the-run"), every=10, **options):
   run = training.Run(
-    directory=pathlib.Path("the-run"),
+    directory=directory,
     learner=alone(),
     partitioner=training.Partitioner(data=1),
     total_steps=100,
@@ -229,7 +296,7 @@ def watcher(**options):
     key=KEY,
     eval_source=None,
   )
-  return divergence.StopOnDivergence(run, every=10, **options)
+  return divergence.StopOnDivergence(run, every=every, **options)
 
 
 def test_an_exploding_reconstruction_stops_a_run():
@@ -266,6 +333,26 @@ def test_a_steady_run_is_left_alone():
         "discriminator_loss": 1.5 + 0.4 * math.cos(step),
       },
     )
+
+
+def test_the_average_follows_the_parameters_and_lags_behind(vocoder_step):
+  state, step = vocoder_step
+  for _ in range(2):
+    before, (state, _) = state, step(state, batch(), KEY)
+  rate = 2 / 11  # Of the old average in the second step: less than ema_decay.
+  expected = jax.tree.map(
+    lambda old, new: rate * old + (1 - rate) * new,
+    before.average,
+    state.parameters,
+  )
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-7),
+    state.average,
+    expected,
+  )
+  assert not np.allclose(
+    state.average["head"]["kernel"], state.parameters["head"]["kernel"], atol=0
+  )
 
 
 def test_silence_gives_finite_losses_and_gradients(adversarial_step):
