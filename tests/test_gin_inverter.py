@@ -1,19 +1,25 @@
 """Every gin file of inverters parses, resolves, and shapes what it trains."""
 
+import pathlib
+
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 import soundfile
 import typer.testing
 
 import gin
-from music_spectrogram_diffusion import checkpoints, inverter
+from music_spectrogram_diffusion import checkpoints, inverter, models
 from music_spectrogram_diffusion.cli import gin_files, main
+from music_spectrogram_diffusion.inverter import discriminators, seanet
 
 ROOT = gin_files.installed() / "inverter"
-RUNS = {"fast": 3_636_740, "paper": 3_743_617}
+SINE = pathlib.Path(__file__).parent / "data" / "sine.sf2"
+RUNS = {"fast": 3_636_740, "paper": 3_743_617, "small": 986_049}
 AUDIO = ("folder", "prepared", "soundfont", "synthesised")
 INCLUDES = {"inverter", "adversarial"}
+ALONE = {"NUM_WORKERS": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -97,15 +103,59 @@ def test_a_run_goes_on_from_the_embedded_inverter(recordings):
   )
 
 
-@pytest.mark.parametrize("name", ["soundfont", "prepared", "synthesised"])
-def test_audio_of_other_kinds_resolves(name):
-  if name == "prepared":
-    pytest.importorskip("seqio")
-    load("fast", name, MODEL_DIR="unused", DATASET="maestro")
-  else:
-    load("fast", name, MODEL_DIR="unused")
+def test_the_small_run_has_the_small_judges(recordings):
+  load("small", "folder", AUDIO_DIR=str(recordings), MODEL_DIR="unused")
+  assert learner().discriminators.config == discriminators.SMALL
+  assert learner().generator == seanet.SMALL
+
+
+def test_the_embedded_inverter_is_small_on_disk():
+  path = checkpoints.find_model() / "inverter.safetensors"
+  tensors = safetensors.numpy.load_file(path)
+  assert sum(tensor.size for tensor in tensors.values()) <= 4_000_000
+  assert {tensor.dtype.name for tensor in tensors.values()} == {"float16"}
+
+
+def test_audio_of_prepared_datasets_resolves():
+  pytest.importorskip("seqio")
+  load("fast", "prepared", MODEL_DIR="unused", DATASET="maestro")
   source = gin.query_parameter("run.train_model.train_source")
-  assert callable(source.scoped_configurable_fn)
+  assert source.scoped_configurable_fn().dataset == "maestro"
+
+
+def test_audio_that_is_played_while_one_trains_fits_the_learner(tmp_path):
+  load("fast", "soundfont", MODEL_DIR="unused", SOUNDFONT=str(SINE), **ALONE)
+  learner().check_batch(first_batch())
+  gin.clear_config()
+  model = models.DiffusionModel(
+    network=models.paper_network("tiny", segment_frames=64, max_tokens=256),
+    sampling=models.SamplingConfig(sampler="ddim", num_steps=1),
+  )
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  checkpoints.save_model_directory(
+    tmp_path / "model",
+    {"model": models.to_config(model)},
+    jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes),
+  )
+  load(
+    "fast",
+    "synthesised",
+    MODEL_DIR="unused",
+    SOUNDFONT=str(SINE),
+    SYNTHESIZER=str(tmp_path / "model"),
+    **ALONE,
+  )
+  batch = first_batch()
+  learner().check_batch(batch)
+  assert batch["log_mel"].shape == (1, 64, 128)
+
+
+def first_batch():
+  source = gin.query_parameter("run.train_model.train_source")
+  batches = source.scoped_configurable_fn()(batch_size=1)
+  batch = next(batches)
+  batches.close()
+  return batch
 
 
 def test_a_folder_without_songs_to_play_is_named(tmp_path):
