@@ -103,7 +103,7 @@ def test_a_run_goes_on_from_the_embedded_inverter(recordings):
   )
 
 
-def test_the_small_run_has_the_small_judges(recordings):
+def test_the_small_run_has_the_small_networks(recordings):
   load("small", "folder", AUDIO_DIR=str(recordings), MODEL_DIR="unused")
   assert learner().discriminators.config == discriminators.SMALL
   assert learner().generator == seanet.SMALL

@@ -40,6 +40,9 @@ class ClipBatches:
     seed: Another seed gives other clips.
     first_clip: Number of the first clip of a batch: hosts that share a batch
       have theirs one after the other.
+
+  Raises:
+    ValueError: There is no audio, clips have no length, or gains no range.
   """
 
   directory: str | os.PathLike
@@ -106,6 +109,9 @@ class ClipCutter:
     config: Gives the sample rate and the length of a frame.
     clip_frames: Length of a clip, in frames.
     gain_db: Range that the level of each clip is changed by, at random.
+
+  Raises:
+    ValueError: Clips have no length, or gains no range.
   """
 
   config: audio.SpectrogramConfig

@@ -107,8 +107,8 @@ class NoteGuidedInverter:
   ) -> Iterator[Float32[np.ndarray, "_"]]:
     """Inverts a spectrogram while it is made; see `inverter.Inverter`.
 
-    Samples lag behind those that tones are brought into: by four frames, or
-    one more than there are refinements.
+    Samples lag behind those that tones are brought into, by one frame more
+    than there are refinements.
     """
     return self._stream(chunks, played, iter)
 

@@ -139,7 +139,7 @@ def test_short_songs_lie_anywhere_in_silence(walked):
       starts.add(first)
       expected = np.pad(short, (first, LENGTH - first))[:LENGTH]
       np.testing.assert_allclose(clip, expected, atol=1.1 / FULL_SCALE)
-  assert len(starts) >= 2 and min(starts) >= 0
+  assert len(starts) >= 2
   assert max(starts) <= LENGTH - len(short)
 
 
